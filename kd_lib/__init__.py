@@ -1,0 +1,47 @@
+"""kd_lib: knowledge distillation for Keras, taught on traffic signs.
+
+The public names are imported on first use, so that `import kd_lib` is instant and loads no TensorFlow.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    "Config": "training",
+    "Dataset": "datasets",
+    "Distiller": "distiller",
+    "Report": "evaluation",
+    "Scale": "scale",
+    "Split": "datasets",
+    "compare": "evaluation",
+    "evaluate": "evaluation",
+    "fit_or_load": "training",
+    "load_dataset": "datasets",
+}
+_MODULES = (
+    "datasets",
+    "distiller",
+    "evaluation",
+    "losses",
+    "models",
+    "plots",
+    "results",
+    "scale",
+    "signs",
+    "training",
+    "views",
+)
+__all__ = sorted([*_HOME_OF, *_MODULES])
+
+
+def __getattr__(name):
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(f"kd_lib.{_HOME_OF[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"kd_lib.{name}")
+    raise AttributeError(f"module 'kd_lib' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,294 @@
+"""The distiller: a Keras model that trains a student on labels and on a teacher's soft answers at once.
+
+All of its mathematics stands in `compute_loss`, written in `keras.ops`; `train_step` is the readable TensorFlow loop
+around it. The teacher is never trained, never saved and never run by `evaluate`. Left out: how images are read, augmented
+and cached (see `kd_lib.training`), and the losses themselves (see `kd_lib.losses`).
+"""
+
+import keras
+from keras import ops
+
+from kd_lib import losses
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+
+class _PerExample(keras.losses.Loss):
+    """A Keras loss around a function of (student_logits, teacher_logits): sample weights and replicas as Keras has them."""
+
+    def __init__(self, function):
+        super().__init__(name="distillation", dtype="float32")
+        self.function = function
+
+    def call(self, y_true, y_pred):
+        return self.function(y_true, y_pred)
+
+
+@keras.saving.register_keras_serializable("kd_lib")
+class Distiller(keras.Model):
+    """Train `student` to match labels and teacher.
+
+    total = alpha * label loss + (1 - alpha) * distillation loss + the student's own regularisation losses.
+
+    Compile and fit it like any Keras model. `y` is the labels, or a dict with "label" and/or "teacher_logits"; with
+    teacher logits in `y` no teacher runs. alpha = 1 is plain training. `alpha` and `temperature` are weights:
+    `distiller.temperature = 2.0` in a callback changes the next step. `evaluate` and `predict` run the student alone.
+
+    Args:
+        student: keras.Model, images -> logits [batch, classes]. It is trained in place.
+        teacher: keras.Model of the same classes, run in inference mode; None if `y` brings teacher logits or alpha is 1.
+        loss: name in `kd_lib.losses`, or a function (student_logits, teacher_logits, temperature) -> [batch].
+        alpha: weight of the label loss, 0 to 1.
+        temperature: softening of both networks' answers, positive.
+        features: pairs of layers to compare; not available yet, must be empty.
+
+    Raises:
+        ValueError: alpha outside [0, 1], temperature not positive, unknown loss, unequal class counts, softmax head.
+
+    Source: Hinton, Vinyals and Dean 2015, arXiv 1503.02531.
+    """
+
+    def __init__(self, student, teacher=None, *, loss="kd", alpha=0.1, temperature=4.0, features=(), **kwargs):
+        super().__init__(dtype=student.dtype_policy, **kwargs)
+        if features:
+            raise ValueError("features are not supported by this version of kd_lib; leave them empty.")
+        _check_heads(student, teacher)
+        self.student = student
+        # Keras tracks models that are attributes; through a closure the teacher stays out of weights and checkpoints,
+        # and its `trainable` flag is nobody's business here.
+        self._get_teacher = lambda: teacher
+        self.distillation_name = loss if isinstance(loss, str) else getattr(loss, "__name__", "custom")
+        self._distillation = losses.get(loss)
+        self._alpha = self._scalar("alpha", _checked_alpha(alpha))
+        self._temperature = self._scalar("temperature", losses.check_temperature(temperature))
+        self.label_tracker = keras.metrics.Mean(name="label_loss")
+        self.distillation_tracker = keras.metrics.Mean(name="distillation_loss")
+        self._plain = alpha == 1
+        self.build(student.input_shape)
+
+    def _scalar(self, name, value):
+        return self.add_weight(
+            name=name, shape=(), dtype="float32", trainable=False, initializer=keras.initializers.Constant(value)
+        )
+
+    @property
+    def teacher(self):
+        """The teacher given at construction, or None."""
+        return self._get_teacher()
+
+    @property
+    def alpha(self):
+        """Weight of the label loss (a Keras variable); assign a number to change it, also while training."""
+        return self._alpha
+
+    @alpha.setter
+    def alpha(self, value):
+        self._alpha.assign(_checked_alpha(value))
+        self._plain = value == 1
+
+    @property
+    def temperature(self):
+        """The temperature (a Keras variable); assign a number to change it, also while training."""
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, value):
+        self._temperature.assign(losses.check_temperature(value))
+
+    def build(self, input_shape=None):
+        self.built = True
+
+    def call(self, x, training=None):
+        """Return the student's logits, float [batch, classes], for images [batch, height, width, 3]."""
+        return self.student(_fit_to(self.student, x), training=training)
+
+    def compile(self, optimizer="adam", metrics=("accuracy",), label_loss=None, **kwargs):
+        """Configure training.
+
+        Args:
+            optimizer: as in Keras.
+            metrics: compared with the labels, as in Keras.
+            label_loss: loss of (label, logits); default SparseCategoricalCrossentropy(from_logits=True).
+            **kwargs: the rest of `keras.Model.compile`, except `loss`, which is named `label_loss` here.
+
+        Raises:
+            ValueError: `loss` was given.
+        """
+        if "loss" in kwargs:
+            raise ValueError("Distiller.compile has no argument `loss`: pass the loss on labels as `label_loss`.")
+        self.label_loss = label_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.distillation_loss = _PerExample(
+            lambda teacher_logits, logits: self._distillation(logits, teacher_logits, self._temperature)
+        )
+        metrics = list(metrics) if metrics else None
+        arguments = {"optimizer": optimizer, "metrics": metrics, "label_loss": label_loss}
+        self._compile_arguments = lambda: arguments  # a closure again: Keras would track what is in a dict
+        super().compile(optimizer=optimizer, metrics=metrics, **kwargs)
+
+    def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
+        """Train as `keras.Model.fit` does; `class_weight` is refused where `y` is a dict."""
+        if class_weight is not None and _has_dict_target(x, y):
+            raise ValueError(
+                "class_weight is ambiguous with a dict y. Pass sample_weight instead: one weight per image, "
+                "for example [class_weight[label] for label in labels]."
+            )
+        return super().fit(x, y, *args, class_weight=class_weight, **kwargs)
+
+    if keras.backend.backend() == "tensorflow":  # the other backends have a loop of their own around compute_loss
+
+        def train_step(self, data):
+            """Update the student on one batch; return the metrics so far."""
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+            y = self.add_teacher_logits(x, y)  # outside the tape: nothing flows into the teacher
+            with tf.GradientTape() as tape:
+                logits = self(x, training=True)
+                loss = self.compute_loss(x, y, logits, sample_weight, training=True)
+                scaled_loss = self.optimizer.scale_loss(loss)
+            gradients = tape.gradient(scaled_loss, self.student.trainable_variables)
+            self.optimizer.apply_gradients(zip(gradients, self.student.trainable_variables, strict=True))
+            self._loss_tracker.update_state(_unscaled(loss), sample_weight=ops.shape(logits)[0])
+            return self.compute_metrics(x, y, logits, sample_weight)
+
+    def add_teacher_logits(self, x, y):
+        """Return y as a dict, completed by the teacher's logits on x if there is a teacher and y brings none."""
+        targets = dict(y) if isinstance(y, dict) else {} if y is None else {"label": y}
+        if self.teacher is not None and "teacher_logits" not in targets:
+            seen = _fit_to(self.teacher, x)
+            targets["teacher_logits"] = ops.stop_gradient(self.teacher(seen, training=False))
+        return targets
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Return the total loss of a batch and update the metrics `label_loss` and `distillation_loss`.
+
+        Args:
+            x: images, [batch, height, width, 3].
+            y: labels, or a dict with "label" and/or "teacher_logits".
+            y_pred: the student's logits, [batch, classes].
+            sample_weight: None, [batch], or a dict whose "label" entry is [batch]; weighs both losses.
+            training: False for evaluation, which looks at the label loss alone.
+
+        Returns:
+            float32 scalar.
+
+        Raises:
+            ValueError: neither labels nor teacher logits, or alpha < 1 and no teacher.
+        """
+        targets = self.add_teacher_logits(x, y) if training else _as_targets(y)
+        self._distilling = training and targets.get("teacher_logits") is not None
+        weight = sample_weight.get("label") if isinstance(sample_weight, dict) else sample_weight
+        count = ops.shape(y_pred)[0]
+        terms = []
+        if targets.get("label") is not None:
+            label_loss = self.label_loss(targets["label"], y_pred, sample_weight=weight)
+            self.label_tracker.update_state(_unscaled(label_loss), sample_weight=count)
+            terms.append(self._alpha * label_loss if training else label_loss)
+        if self._distilling:
+            distillation_loss = self.distillation_loss(targets["teacher_logits"], y_pred, sample_weight=weight)
+            self.distillation_tracker.update_state(_unscaled(distillation_loss), sample_weight=count)
+            terms.append((1.0 - self._alpha) * distillation_loss)
+        elif training and not self._plain:
+            raise ValueError(
+                "alpha is below 1, so the student needs a teacher: pass teacher=..., or y={'label': ..., "
+                "'teacher_logits': ...}, or set alpha=1 for plain training."
+            )
+        if not terms:
+            raise ValueError("y holds neither 'label' nor 'teacher_logits': there is nothing to learn from.")
+        return sum(terms) + sum(self._aggregate_additional_loss(loss) for loss in self.losses)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Return the metrics by name; a loss that this kind of step does not compute is left out."""
+        label = _as_targets(y).get("label")
+        if label is None:
+            return {metric.name: metric.result() for metric in (self._loss_tracker, self.distillation_tracker)}
+        weight = sample_weight.get("label") if isinstance(sample_weight, dict) else sample_weight
+        logs = super().compute_metrics(x, label, y_pred, weight)
+        if not self._distilling:
+            logs.pop("distillation_loss")
+        return logs
+
+    def get_config(self):
+        """Everything but the teacher: a reloaded distiller evaluates and predicts, and trains on cached logits."""
+        return {
+            "student": keras.saving.serialize_keras_object(self.student),
+            "loss": self.distillation_name,
+            "alpha": float(ops.convert_to_numpy(self._alpha)),
+            "temperature": float(ops.convert_to_numpy(self._temperature)),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        student = keras.saving.deserialize_keras_object(config["student"])
+        return cls(student, **{key: value for key, value in config.items() if key != "student"})
+
+    def get_compile_config(self):
+        """What `compile` was given, serialised."""
+        return keras.saving.serialize_keras_object(self._compile_arguments()) if self.compiled else None
+
+    def compile_from_config(self, config):
+        """Compile as the saved distiller was."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+
+def _as_targets(y):
+    return y if isinstance(y, dict) else {"label": y}
+
+
+def _unscaled(loss):
+    """Undo the division by the number of replicas with which Keras' losses answer under tf.distribute."""
+    if keras.backend.backend() != "tensorflow":
+        return loss
+    return loss * tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _checked_alpha(alpha):
+    if not 0.0 <= alpha <= 1.0:
+        raise ValueError(f"alpha is the weight of the label loss and must lie in [0, 1]. Received: {alpha}")
+    return alpha
+
+
+def _has_dict_target(x, y):
+    if y is None and hasattr(x, "element_spec"):
+        y = x.element_spec[1] if isinstance(x.element_spec, tuple) and len(x.element_spec) > 1 else None
+    elif y is None and isinstance(x, keras.utils.PyDataset):
+        y = x[0][1]
+    return isinstance(y, dict)
+
+
+def _check_heads(student, teacher):
+    for role, network in (("student", student), ("teacher", teacher)):
+        if network is None:
+            continue
+        if len(network.output_shape) != 2:
+            raise ValueError(f"The {role} must answer logits [batch, classes]. Received: shape {network.output_shape}")
+        head = network.layers[-1]
+        softmax = getattr(head, "activation", None) is keras.activations.softmax
+        if softmax or isinstance(head, keras.layers.Softmax):
+            raise ValueError(
+                f"The {role}'s last layer {head.name!r} is a softmax, but distillation needs logits: remove it "
+                "(Dense(classes) without activation)."
+            )
+    if teacher is not None and student.output_shape[-1] != teacher.output_shape[-1]:
+        raise ValueError(
+            f"Student and teacher must tell the same classes apart. Received: student with {student.output_shape[-1]} "
+            f"classes, teacher with {teacher.output_shape[-1]}."
+        )
+
+
+def _fit_to(network, images):
+    """Return the images at the network's input size: the smaller of two networks sees an area-resized copy."""
+    size = tuple(network.input_shape[1:3])
+    seen = tuple(images.shape[1:3])
+    if None in size or None in seen or size == seen:
+        return images
+    if size > seen:
+        raise ValueError(
+            f"{network.name} takes images of {size[0]} x {size[1]} pixels but was given {seen[0]} x {seen[1]}. Load the "
+            f"data with image_size={size[0]}; a network with a smaller input gets a resized copy."
+        )
+    images = ops.cast(images, "float32")
+    if seen[0] % size[0] == 0 and seen[1] % size[1] == 0:
+        return ops.average_pool(images, (seen[0] // size[0], seen[1] // size[1]))
+    return ops.image.resize(images, size, interpolation="bilinear", antialias=True)

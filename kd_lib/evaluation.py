@@ -1,0 +1,323 @@
+"""How good a classifier is, and whether a difference between two is real.
+
+`evaluate` runs a model once over a split and keeps its logits; everything else (accuracy, recall, calibration,
+agreement with a teacher) is computed from them when asked for. `compare` puts an interval on the difference of two
+methods. `count_macs` and `count_params` measure size. Left out: speed (a matter of the machine), test-time
+augmentation, and tasks other than single-label classification.
+"""
+
+import dataclasses
+import functools
+import math
+from pathlib import Path
+
+import numpy as np
+
+from kd_lib.results import wilson_interval
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Report:
+    """What one model answered on one split; made by `evaluate`.
+
+    Attributes:
+        logits: float32 [n, K].
+        labels: int64 [n], the true classes.
+        ids: array [n], the ids of the images.
+        teacher_predictions: int64 [n], the teacher's top classes, or None.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    teacher_predictions: np.ndarray | None = None
+
+    @functools.cached_property
+    def _log_probabilities(self):
+        shifted = self.logits.astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+        return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+    @functools.cached_property
+    def probabilities(self):
+        """Softmax of the logits, float64 [n, K]."""
+        return np.exp(self._log_probabilities)
+
+    @functools.cached_property
+    def predictions(self):
+        """Top class of each image, int64 [n]."""
+        return self.logits.argmax(axis=1)
+
+    @property
+    def confidence(self):
+        """Probability of the top class, float64 [n]."""
+        return self.probabilities.max(axis=1)
+
+    @property
+    def right(self):
+        """Whether the top class is the true one, bool [n]."""
+        return self.predictions == self.labels
+
+    @property
+    def errors(self):
+        """Number of wrong answers."""
+        return int(np.count_nonzero(~self.right))
+
+    @property
+    def accuracy(self):
+        """Share of right answers, 0..1."""
+        return 1 - self.errors / len(self.labels)
+
+    @property
+    def wrong(self):
+        """Ids of the wrongly answered images, a list of plain values."""
+        return self.ids[~self.right].tolist()
+
+    @functools.cached_property
+    def confusion(self):
+        """Counts, int [K, K]: rows are true classes, columns are answers."""
+        from sklearn.metrics import confusion_matrix
+
+        return confusion_matrix(self.labels, self.predictions, labels=np.arange(self.logits.shape[1]))
+
+    @property
+    def per_class(self):
+        """Recall of each class, float64 [K]; nan where the split has no image of the class."""
+        counts = self.confusion.sum(axis=1)
+        return np.where(counts > 0, np.diag(self.confusion) / np.maximum(counts, 1), np.nan)
+
+    @property
+    def macro_recall(self):
+        """Mean recall of the classes that the split has, 0..1."""
+        return float(np.nanmean(self.per_class))
+
+    @property
+    def nll(self):
+        """Mean negative log likelihood of the true class, in nats, computed in float64."""
+        return float(-self._log_probabilities[np.arange(len(self.labels)), self.labels].mean())
+
+    def calibration(self, bins=15):
+        """Confidence against accuracy in bins of equal width; a value on an edge belongs to the bin below.
+
+        Args:
+            bins: number of bins between 0 and 1.
+
+        Returns:
+            dict of arrays [bins]: "count" (images), "confidence" and "accuracy" (means, nan in an empty bin).
+        """
+        place = np.digitize(self.confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
+        count, sum_confidence, sum_right = (
+            np.bincount(place, weights, bins) for weights in (None, self.confidence, self.right.astype(np.float64))
+        )
+        full = np.where(count > 0, count, np.nan)
+        return {"count": count, "confidence": sum_confidence / full, "accuracy": sum_right / full}
+
+    @property
+    def ece(self):
+        """Expected calibration error, 0..1: mean |accuracy - confidence| over 15 bins, by images (arXiv 1706.04599)."""
+        bins = self.calibration()
+        return float(np.nansum(bins["count"] * np.abs(bins["accuracy"] - bins["confidence"])) / len(self.labels))
+
+    @property
+    def agreement(self):
+        """Share of images with the teacher's top class, 0..1; None if no teacher was given."""
+        if self.teacher_predictions is None:
+            return None
+        return float((self.predictions == self.teacher_predictions).mean())
+
+    def interval(self, level=0.95):
+        """Wilson interval of the accuracy: what another draw of as many test images would plausibly give.
+
+        Args:
+            level: confidence level between 0 and 1.
+
+        Returns:
+            (low, high), each 0..1.
+        """
+        return wilson_interval(len(self.labels) - self.errors, len(self.labels), level)
+
+    def to_dict(self):
+        """Every number as plain values that json can write; None stands for a class without images."""
+        names = ("accuracy", "errors", "wrong", "macro_recall", "ece", "nll", "agreement")
+        per_class = [None if math.isnan(recall) else recall for recall in self.per_class.tolist()]
+        return {name: getattr(self, name) for name in names} | {
+            "size": len(self.labels),
+            "interval": list(self.interval()),
+            "per_class": per_class,
+            "confusion": self.confusion.tolist(),
+        }
+
+
+def _logits(model, images, batch_size, role):
+    """Logits float32 [n, K] of a model, a .tflite path or an array of logits; refuses what is not logits."""
+    if isinstance(model, np.ndarray):
+        logits = model
+    else:
+        predict = getattr(model, "predict_on_batch", None)
+        if isinstance(model, (str, Path)):
+            if Path(model).suffix != ".tflite":
+                raise ValueError(f"a path must end in .tflite, got {str(model)!r}; load other models with Keras first")
+            if not Path(model).is_file():
+                raise FileNotFoundError(f"no {role} file at {model}")
+            from kd_lib import litert
+
+            predict = litert.Classifier(model).predict
+        if predict is None:
+            raise ValueError(f"the {role} must be a Keras model or a .tflite path, got {type(model).__name__}")
+        parts = []
+        for start in range(0, len(images), batch_size):
+            batch = np.asarray(images[start : start + batch_size])
+            # The last batch is filled up: one shape means one traced graph. In inference mode rows do not mix.
+            missing = batch_size - len(batch) if parts else 0
+            padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
+            parts.append(np.asarray(predict(padded))[: len(batch)])
+        logits = np.concatenate(parts)
+    logits = logits.astype(np.float32)
+    if logits.ndim != 2 or len(logits) != len(images):
+        raise ValueError(f"the {role}'s logits must have shape [{len(images)}, classes], got {logits.shape}")
+    if not np.isfinite(logits).all():
+        raise ValueError(f"the {role}'s logits hold nan or infinity: its training diverged; lower the learning rate")
+    if logits.min() >= 0 and np.allclose(logits.sum(axis=1), 1, atol=5e-3):
+        raise ValueError(
+            f"the {role} returns probabilities (rows sum to 1), logits are expected: "
+            "take the softmax out of its last layer (activation=None)"
+        )
+    return logits
+
+
+def evaluate(model, split, *, teacher=None, batch_size=512):
+    """Run a model over a split in inference mode; no variable of any model changes.
+
+    Args:
+        model: a Keras model (images 0..255 in, logits out) or the path of a .tflite file.
+        split: what has images [n, h, w, 3], labels [n], ids [n] and a length, such as `dataset.test`.
+        teacher: None, or a model, a .tflite path, or logits float [n, K]: fills `agreement`.
+        batch_size: images per step; affects speed and memory only.
+
+    Returns:
+        A `Report`.
+
+    Raises:
+        ValueError: the split is empty, labels are out of range, class counts differ, or a model does not give logits.
+        FileNotFoundError: no file at a given path.
+    """
+    if len(split) == 0:
+        raise ValueError("the split is empty: there is nothing to evaluate; raise limit= or choose another split")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    labels = np.asarray(split.labels).astype(np.int64)
+    logits = _logits(model, split.images, batch_size, "model")
+    classes = logits.shape[1]
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"labels must lie in 0..{classes - 1} for a model of {classes} classes, "
+            f"got {labels.min()}..{labels.max()}; build the model with the dataset's number of classes"
+        )
+    teacher_predictions = None
+    if teacher is not None:
+        teacher_logits = _logits(teacher, split.images, batch_size, "teacher")
+        if teacher_logits.shape[1] != classes:
+            raise ValueError(f"the model has {classes} classes but the teacher has {teacher_logits.shape[1]}")
+        teacher_predictions = teacher_logits.argmax(axis=1)
+    return Report(logits, labels, np.asarray(split.ids), teacher_predictions)
+
+
+def compare(reports_a, reports_b, *, level=0.95, resamples=10_000, seed=0):
+    """Difference of two methods on the same test images, with a paired bootstrap interval.
+
+    Seeds are averaged per image, then test images are drawn again with replacement. The interval says how far the
+    difference of these trained models depends on the choice of test images; the spread over seeds is reported beside
+    it in the results, not in it. Swapping the arguments flips every sign.
+
+    Args:
+        reports_a: a `Report`, or one per seed; their split must be the same and in the same order.
+        reports_b: likewise; the number of seeds may differ.
+        level: confidence level between 0 and 1.
+        resamples: number of bootstrap draws.
+        seed: of the draws.
+
+    Returns:
+        dict: "difference" (accuracy of a minus b, in points), "low", "high" (its interval), "errors" (mean errors of a
+        minus b), "errors_low", "errors_high", "excludes_zero" (bool), "accuracy_a", "accuracy_b" (percent),
+        "errors_a", "errors_b" (means), "seeds_a", "seeds_b", "test_size", "level", "resamples".
+
+    Raises:
+        ValueError: no report, reports of different images, or level out of range.
+    """
+    groups = [[reports] if isinstance(reports, Report) else list(reports) for reports in (reports_a, reports_b)]
+    if not all(groups) or not 0 < level < 1:
+        raise ValueError(f"need a report on each side and 0 < level < 1; got {[len(g) for g in groups]}, level {level}")
+    first = groups[0][0]
+    for report in groups[0] + groups[1]:
+        if not (np.array_equal(report.ids, first.ids) and np.array_equal(report.labels, first.labels)):
+            raise ValueError("the reports are of different test images; evaluate every model on the same split")
+    size, seeds_a, seeds_b = len(first.labels), len(groups[0]), len(groups[1])
+    right_a, right_b = (np.sum([report.right for report in group], axis=0) for group in groups)
+    scores = right_a * seeds_b - right_b * seeds_a  # per image, in units of 1 / (seeds_a * seeds_b); exact integers
+    sign = -1 if scores.sum() < 0 else 1  # draw for the better side, so that swapping gives the mirrored interval
+    # An image's score takes few values, and a resample's mean depends only on how often each was drawn: drawing these
+    # counts is the bootstrap itself, exactly, without 10,000 x n random indices.
+    values, counts = np.unique(sign * scores, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(size, counts / size, size=resamples)
+    bounds = np.quantile(draws @ values, [(1 - level) / 2, (1 + level) / 2]) / (seeds_a * seeds_b)
+    low, high = sorted(float(sign * bound) for bound in bounds)  # gain in right answers of a over b
+    errors_a, errors_b = (float(np.mean([report.errors for report in group])) for group in groups)
+    return {
+        "difference": 100 * (errors_b - errors_a) / size, "low": 100 * low / size, "high": 100 * high / size,
+        "errors": errors_a - errors_b, "errors_low": 0.0 - high, "errors_high": 0.0 - low,
+        "excludes_zero": low > 0 or high < 0,
+        "accuracy_a": 100 * (1 - errors_a / size), "accuracy_b": 100 * (1 - errors_b / size),
+        "errors_a": errors_a, "errors_b": errors_b, "seeds_a": seeds_a, "seeds_b": seeds_b,
+        "test_size": size, "level": level, "resamples": resamples,
+    }  # fmt: skip
+
+
+def count_params(model):
+    """Number of learned values: every weight but BatchNorm's moving statistics, frozen or not.
+
+    Args:
+        model: a built Keras model.
+
+    Returns:
+        int
+    """
+    statistics = ("moving_mean", "moving_variance")
+    return sum(math.prod(weight.shape) for weight in model.weights if weight.name not in statistics)
+
+
+def count_macs(model):
+    """Multiply-adds of one image in the Conv2D, DepthwiseConv2D and Dense layers, those of nested models included.
+
+    Args:
+        model: a Functional or built Sequential model with a fixed image size. A layer called twice counts twice.
+
+    Returns:
+        int
+
+    Raises:
+        ValueError: the model has no graph, an unknown size, or a kernel of a kind that is not counted.
+    """
+    from keras import layers
+
+    graph = getattr(model, "_functional", None) or model  # a Sequential keeps its graph there
+    # Keras has no public list of a graph's calls, and a layer's own .output fails for a layer that is called twice.
+    if not hasattr(graph, "_nodes_by_depth"):
+        raise ValueError(f"{model.name!r} is not a built Functional or Sequential model; pass e.g. distiller.student")
+    total = 0
+    for node in (node for nodes in graph._nodes_by_depth.values() for node in nodes):
+        layer = node.operation
+        if hasattr(layer, "_nodes_by_depth") or getattr(layer, "_functional", None):
+            inner, outer = layer.inputs[0].shape[1:], node.input_tensors[0].shape[1:]
+            if inner != outer:
+                raise ValueError(f"{layer.name!r} is built for {inner} but called on {outer}; build it for that size")
+            total += count_macs(layer)
+        elif isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):
+            shape = node.outputs[0].shape[1:]
+            first = isinstance(layer, layers.Dense) or layer.data_format == "channels_last"
+            positions = shape[:-1] if first else shape[1:]  # a kernel is applied once at each output position
+            if None in positions:
+                raise ValueError(f"{layer.name!r} has an unknown output size {shape}; build the model for a fixed size")
+            total += math.prod(layer.kernel.shape) * math.prod(positions)
+        elif any(weight.name.endswith("kernel") for weight in getattr(layer, "weights", ())):
+            raise ValueError(f"{layer.name!r} ({type(layer).__name__}) is a kind of layer whose work is not counted")
+    return total

@@ -1,0 +1,162 @@
+"""The course's networks, as Keras Functional models: images 0..255 in, logits out.
+
+Scaling lives inside each model, and no model ends in a softmax, so that training, evaluation, export and the server
+cannot disagree. Left out: anything that is trained or loaded here, except MobileNetV2's ImageNet weights.
+"""
+
+import keras
+from keras import layers
+
+BATCH_NORM_MOMENTUM = 0.9  # Keras' 0.99 needs hundreds of steps to forget its start: short runs then evaluate badly.
+
+
+def _check(num_classes, image_size, smallest):
+    for name, value, least in (("num_classes", num_classes, 2), ("image_size", image_size, smallest)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least} for this model. Received: {value!r}")
+
+
+def _normalized(inputs):
+    # Traffic-sign photographs are dark: mean near 80, standard deviation near 70. The exact numbers matter little.
+    return layers.Rescaling(1 / 64.0, offset=-80 / 64.0, name="normalize")(inputs)
+
+
+def _convolution(x, filters, size, name):
+    x = layers.Conv2D(filters, size, padding="same", name=f"{name}_conv")(x)
+    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_bn")(x)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def student(num_classes, image_size=32, width=1.0, dropout=0.0):
+    """The five-convolution student of Zhang et al. 2019.
+
+    64-64-pool-128-128-pool-256-average pool, every 3x3 convolution (with bias) followed by BatchNorm and ReLU, then
+    Dense over the flattened map (4 x 4 x 256 at 32 pixels). 732,779 trainable parameters for 43 classes.
+
+    Args:
+        num_classes: number of logits, at least 2.
+        image_size: side of the input in pixels, at least 8.
+        width: multiplies every convolution's channels; 0.25 gives 16-16-32-32-64 (79,547 parameters).
+        dropout: share of the flattened map dropped while training.
+
+    Returns:
+        keras.Model, uint8 or float [batch, image_size, image_size, 3] in 0..255 -> float32 logits [batch, num_classes].
+
+    Raises:
+        ValueError: image too small, fewer than 2 classes, or a width that leaves no channel.
+    """
+    _check(num_classes, image_size, 8)
+    if not width > 0 or round(64 * width) < 1:
+        raise ValueError(f"width must be positive and leave at least one channel (>= 1/64). Received: {width}")
+    inputs = layers.Input((image_size, image_size, 3), name="image")
+    x = _normalized(inputs)
+    for index, (channels, pool) in enumerate([(64, 0), (64, "max"), (128, 0), (128, "max"), (256, "average")], start=1):
+        x = _convolution(x, round(channels * width), 3, f"block{index}")
+        if pool:
+            pooling = layers.MaxPooling2D if pool == "max" else layers.AveragePooling2D
+            x = pooling(2, name=f"block{index}_pool")(x)
+    x = layers.Flatten(name="flatten")(x)
+    if dropout:
+        x = layers.Dropout(dropout, name="dropout")(x)
+    logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    return keras.Model(inputs, logits, name=f"student_{width:g}".replace(".", "_"))
+
+
+def teacher(num_classes, image_size=32, stream_width=64, downsample=False):
+    """The two-stream densely connected teacher of Zhang et al. 2019.
+
+    Four stages, each 1x1 convolution -> six cells -> 1x1 convolution; a cell runs a 1x1 and a 3x3 convolution side by
+    side on all its input and concatenates both with it. A stage's input is concatenated with its output, so stages are
+    densely connected too. Every convolution is followed by BatchNorm and ReLU. Then average pooling and Dense: over the
+    whole map, or with `downsample` (whose last map is 4 x 4) over quarters of it, so that coarse position is kept.
+
+    Args:
+        num_classes: number of logits, at least 2.
+        image_size: side of the input in pixels, at least 8.
+        stream_width: channels of each stream of a cell. 64 gives about 7.4 M parameters and 7.5 G multiply-adds an
+            image at 32 pixels without downsampling: for a GPU.
+        downsample: halve the map between stages (images of at least 16 pixels). With a narrow stream it then trains on a
+            CPU: stream_width=12 is 80 M multiply-adds.
+
+    Returns:
+        keras.Model, uint8 or float [batch, image_size, image_size, 3] in 0..255 -> float32 logits [batch, num_classes].
+
+    Raises:
+        ValueError: image too small, fewer than 2 classes, or stream_width below 1.
+
+    Source: Zhang et al. 2019, "Lightweight deep network for traffic sign classification".
+    """
+    _check(num_classes, image_size, 16 if downsample else 8)
+    if not isinstance(stream_width, int) or stream_width < 1:
+        raise ValueError(f"stream_width must be a whole number of at least 1. Received: {stream_width!r}")
+    inputs = layers.Input((image_size, image_size, 3), name="image")
+    x = _normalized(inputs)
+    for stage in range(1, 5):
+        stage_input = x
+        x = _convolution(x, 2 * stream_width, 1, f"stage{stage}_in")
+        for cell in range(1, 7):
+            streams = [_convolution(x, stream_width, size, f"stage{stage}_cell{cell}_{size}x{size}") for size in (1, 3)]
+            x = layers.Concatenate(name=f"stage{stage}_cell{cell}")([x, *streams])
+        x = _convolution(x, 2 * stream_width, 1, f"stage{stage}_out")
+        x = layers.Concatenate(name=f"stage{stage}")([stage_input, x])
+        if downsample and stage < 4:
+            x = layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
+    if downsample:
+        x = layers.Flatten(name="embedding")(layers.AveragePooling2D(2, name="pool")(x))
+    else:
+        x = layers.GlobalAveragePooling2D(name="embedding")(x)
+    logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    return keras.Model(inputs, logits, name=f"teacher_{stream_width}{'_downsample' if downsample else ''}")
+
+
+def mobilenet_v2(num_classes, image_size=96, weights="imagenet"):
+    """MobileNetV2 with a new head; its own scaling to [-1, 1] and resizing are inside.
+
+    Args:
+        num_classes: number of logits, at least 2.
+        image_size: side in pixels that the network works at, at least 32; images of any size are resized to it.
+        weights: "imagenet" (downloaded by Keras), None (random), or the path of a weights file of the backbone.
+
+    Returns:
+        keras.Model, uint8 or float [batch, height, width, 3] in 0..255 -> float32 logits [batch, num_classes]. The
+        backbone is the layer named "backbone".
+
+    Raises:
+        ValueError: image_size below 32 or fewer than 2 classes.
+        FileNotFoundError: `weights` is a path that does not exist.
+        ConnectionError: the ImageNet weights could not be downloaded; the message names the other choices.
+
+    Source: Sandler et al. 2018, arXiv 1801.04381.
+    """
+    _check(num_classes, image_size, 32)
+    path = None if weights in ("imagenet", None) else str(weights)
+    backbone = _backbone(image_size, None if path else weights)
+    if path:
+        try:
+            backbone.load_weights(path)
+        except (FileNotFoundError, OSError, ValueError) as error:
+            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+            raise kind(
+                f"MobileNetV2's backbone weights could not be read from {path!r}: {error}. Give a .weights.h5 file of "
+                "keras.applications.MobileNetV2(include_top=False), or set KD_MOBILENET to imagenet or signs."
+            ) from error
+    inputs = layers.Input((None, None, 3), name="image")
+    x = layers.Resizing(image_size, image_size, interpolation="bilinear", name="resize")(inputs)
+    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="normalize")(x)
+    x = backbone(x)
+    x = layers.GlobalAveragePooling2D(name="embedding")(x)
+    x = layers.Dropout(0.2, name="dropout")(x)
+    logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    return keras.Model(inputs, logits, name="mobilenet_v2")
+
+
+def _backbone(image_size, weights):
+    try:
+        return keras.applications.MobileNetV2((image_size, image_size, 3), include_top=False, weights=weights, name="backbone")
+    except Exception as error:
+        if weights is None:
+            raise
+        raise ConnectionError(
+            f"MobileNetV2's ImageNet weights could not be downloaded ({error}). Set KD_MOBILENET=signs to use a backbone "
+            "pretrained on drawn signs by this project, or KD_MOBILENET=/path/to/backbone.weights.h5 for a file you have."
+        ) from error

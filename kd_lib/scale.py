@@ -1,0 +1,127 @@
+"""How much work a run does, and where it keeps its files: the only reader of environment variables.
+
+A scale changes amounts (images, epochs, seeds), never the code path. `smoke` takes seconds a notebook and proves that
+everything runs; `laptop` takes minutes and shows every effect on the drawn signs; `full` is what the committed results
+come from. Nothing here looks at the hardware: the same scale does the same work everywhere.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+VARIABLES = ("KD_SCALE", "KD_DATA", "KD_HOME", "KD_MOBILENET")
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# One row a scale. Photographs at laptop scale borrow the teacher's amounts from `full`, so that the teacher which ships
+# with the package is found instead of trained.
+_AMOUNTS = {
+    "smoke": dict(limit=430, seeds=(0,), epochs=2, teacher_epochs=1, teacher_width=4, views=2, sweep_epochs=1),
+    "laptop": dict(limit=3870, seeds=(0, 1, 2), epochs=8, teacher_epochs=10, teacher_width=8, views=4, sweep_epochs=3),
+    "full": dict(limit=None, seeds=(0, 1, 2), epochs=20, teacher_epochs=14, teacher_width=20, views=4, sweep_epochs=6),
+}
+_MOBILENET = {
+    "smoke": dict(mobilenet="signs", mobilenet_size=32, mobilenet_limit=86, mobilenet_epochs=(1, 1)),
+    "laptop": dict(mobilenet="signs", mobilenet_size=32, mobilenet_limit=860, mobilenet_epochs=(1, 1)),
+    "full": dict(mobilenet="imagenet", mobilenet_size=96, mobilenet_limit=None, mobilenet_epochs=(1, 3)),
+}
+
+
+def home(environ=None):
+    """Return the folder (`Path`) for archives, datasets and artifacts: KD_HOME, or ~/.cache/kd_lib."""
+    value = (os.environ if environ is None else environ).get("KD_HOME", "")
+    return Path(value).expanduser().resolve() if value else Path.home() / ".cache" / "kd_lib"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The amounts and places of one run. Make it with `Scale.from_env()` or `Scale.named(...)`.
+
+    Attributes:
+        name: "smoke", "laptop" or "full".
+        data: the data set's name, or a folder (KD_DATA).
+        home: folder for archives, data sets and artifacts (KD_HOME).
+        mobilenet: where MobileNetV2's weights come from (KD_MOBILENET): "imagenet", "signs" or a weights file.
+        limit: images in each split at most; None for all.
+        seeds: one training of each student per seed.
+        epochs, teacher_epochs, sweep_epochs: passes over the training images.
+        teacher_width: `stream_width` of the teacher.
+        views: K, the number of fixed views of each image that the student is shown.
+        mobilenet_size: pixels, the side of MobileNetV2's input.
+        mobilenet_limit: images in each split for MobileNetV2 at most; None for all.
+        mobilenet_epochs: epochs of the head alone, and of the top of the network.
+    """
+
+    name: str
+    data: str
+    home: Path
+    mobilenet: str
+    limit: int | None
+    seeds: tuple
+    epochs: int
+    teacher_epochs: int
+    teacher_width: int
+    views: int
+    sweep_epochs: int
+    mobilenet_size: int
+    mobilenet_limit: int | None
+    mobilenet_epochs: tuple
+
+    @classmethod
+    def from_env(cls, environ=None):
+        """Read KD_SCALE (default laptop), KD_DATA (signs), KD_HOME (~/.cache/kd_lib) and KD_MOBILENET.
+
+        Raises:
+            ValueError: for an unknown scale; the message lists the valid ones.
+        """
+        environ = os.environ if environ is None else environ
+        return cls.named(
+            environ.get("KD_SCALE") or "laptop",
+            data=environ.get("KD_DATA") or "signs",
+            home_folder=home(environ),
+            mobilenet=environ.get("KD_MOBILENET") or None,
+        )
+
+    @classmethod
+    def named(cls, name, *, data="signs", home_folder=None, mobilenet=None):
+        """Return the scale called `name`; see `from_env` for the meaning of the rest."""
+        if name not in _AMOUNTS:
+            raise ValueError(f"Unknown scale {name!r}. Choose one of: {', '.join(_AMOUNTS)} (variable KD_SCALE).")
+        amounts = _AMOUNTS[name] | _MOBILENET[name]
+        if name == "laptop" and data != "signs":
+            amounts |= {key: _AMOUNTS["full"][key] for key in ("teacher_epochs", "teacher_width")}
+        if mobilenet is not None:
+            amounts["mobilenet"] = mobilenet
+        return cls(name=name, data=data, home=home_folder or home(), **amounts)
+
+    @property
+    def archives(self):
+        """Folder of the data sets' official archives."""
+        return self.home / "archives"
+
+    @property
+    def datasets(self):
+        """Folder of the arrays made from the archives."""
+        return self.home / "datasets"
+
+    @property
+    def artifacts(self):
+        """Folder of trained models."""
+        return self.home / "artifacts"
+
+    @property
+    def results(self):
+        """File that this run's result rows go to; the committed ones stand in figures/results.json."""
+        return self.home / "results.json"
+
+    @property
+    def figures(self):
+        """Folder that this run's figures go to: the repository's `figures` for the committed run, KD_HOME otherwise."""
+        committed = self.name == "full" and self.data == "gtsrb"
+        return REPOSITORY / "figures" if committed else self.home / "figures" / f"{self.name}-{Path(self.data).name}"
+
+    def __str__(self):
+        images = "all images" if self.limit is None else f"at most {self.limit:,} images a split"
+        return (
+            f"scale {self.name} on {self.data}: {images}, {self.epochs} epochs a student, "
+            f"{self.teacher_epochs} a teacher, seeds {', '.join(map(str, self.seeds))}"
+        )
