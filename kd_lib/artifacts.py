@@ -1,8 +1,8 @@
 """Trained things on disk: found by a key of everything that made them, written whole or not at all.
 
 An artifact is a folder NAME-KEY with `config.json` (all that its key stands for), `history.json` and, where weights are
-kept, `weights.npz` in float16. Folders are looked for in KD_HOME/artifacts first, then in those that come with the project.
-Left out: training (see `kd_lib.training`) and any format that could run code when it is read.
+kept, `weights.npz` in float16. Folders are looked for in KD_HOME/artifacts first, then in those that come with the
+project. Left out: training (see `kd_lib.training`) and any format that could run code when it is read.
 """
 
 import contextlib
@@ -21,7 +21,9 @@ import numpy as np
 from kd_lib.scale import REPOSITORY, home
 
 SHIPPED = (REPOSITORY / "figures" / "run", Path(__file__).parent / "pretrained")
-_LAYER_FACTS = "filters kernel_size strides padding units activation rate pool_size scale offset axis height width".split()
+_LAYER_FACTS = (
+    "filters kernel_size strides padding units activation rate pool_size scale offset axis height width".split()
+)
 
 
 def key_of(facts):
@@ -37,7 +39,9 @@ def describe_model(model):
             facts.append([layer.name, describe_model(layer)])
             continue
         config = layer.get_config()
-        settings = {name: config[name] for name in _LAYER_FACTS if isinstance(config.get(name), (int, float, str, list, tuple))}
+        settings = {
+            name: config[name] for name in _LAYER_FACTS if isinstance(config.get(name), (int, float, str, list, tuple))
+        }
         shapes = [list(variable.shape) for variable in layer.weights]
         facts.append([type(layer).__name__, layer.name, settings, shapes, bool(layer.trainable)])
     return facts
@@ -53,7 +57,9 @@ def fingerprint(model):
 
 def source_of(thing):
     """Return the source of a function, or of all methods of a class: classes defined in notebooks have no file."""
-    functions = [value for value in vars(thing).values() if inspect.isfunction(value)] if inspect.isclass(thing) else [thing]
+    functions = (
+        [value for value in vars(thing).values() if inspect.isfunction(value)] if inspect.isclass(thing) else [thing]
+    )
     return "\n".join(inspect.getsource(function) for function in functions)
 
 
@@ -73,7 +79,9 @@ def writing(path):
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        message = f"Could not write {path}: {error.strerror or error}. Free some space or check permissions, then run the"
+        message = (
+            f"Could not write {path}: {error.strerror or error}. Free some space or check permissions, then run the"
+        )
         raise OSError(error.errno, f"{message} same command again: what was finished before is kept.") from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -156,5 +164,7 @@ def load_weights(model, path):
         values = [arrays[name].astype(np.float32) for name in sorted(arrays.files)]
     shapes, expected = [value.shape for value in values], [tuple(variable.shape) for variable in model.weights]
     if shapes != expected:
-        raise ValueError(f"{path} holds {len(shapes)} arrays that do not fit the {len(expected)} weights of {model.name}")
+        raise ValueError(
+            f"{path} holds {len(shapes)} arrays that do not fit the {len(expected)} weights of {model.name}"
+        )
     model.set_weights(values)

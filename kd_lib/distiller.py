@@ -1,8 +1,8 @@
 """The distiller: a Keras model that trains a student on labels and on a teacher's soft answers at once.
 
 All of its mathematics stands in `compute_loss`, written in `keras.ops`; `train_step` is the readable TensorFlow loop
-around it. The teacher is never trained, never saved and never run by `evaluate`. Left out: how images are read, augmented
-and cached (see `kd_lib.training`), and the losses themselves (see `kd_lib.losses`).
+around it. The teacher is never trained, never saved and never run by `evaluate`. Left out: how images are read,
+augmented and cached (see `kd_lib.training`), and the losses themselves (see `kd_lib.losses`).
 """
 
 import keras
@@ -15,7 +15,9 @@ if keras.backend.backend() == "tensorflow":
 
 
 class _PerExample(keras.losses.Loss):
-    """A Keras loss around a function of (student_logits, teacher_logits): sample weights and replicas as Keras has them."""
+    """A Keras loss around a function of (student_logits, teacher_logits): sample weights and replicas as Keras has
+    them.
+    """
 
     def __init__(self, function):
         super().__init__(name="distillation", dtype="float32")
@@ -37,7 +39,8 @@ class Distiller(keras.Model):
 
     Args:
         student: keras.Model, images -> logits [batch, classes]. It is trained in place.
-        teacher: keras.Model of the same classes, run in inference mode; None if `y` brings teacher logits or alpha is 1.
+        teacher: keras.Model of the same classes, run in inference mode; None if `y` brings teacher logits or alpha is
+            1.
         loss: name in `kd_lib.losses`, or a function (student_logits, teacher_logits, temperature) -> [batch].
         alpha: weight of the label loss, 0 to 1.
         temperature: softening of both networks' answers, positive.
@@ -285,8 +288,8 @@ def _fit_to(network, images):
         return images
     if size > seen:
         raise ValueError(
-            f"{network.name} takes images of {size[0]} x {size[1]} pixels but was given {seen[0]} x {seen[1]}. Load the "
-            f"data with image_size={size[0]}; a network with a smaller input gets a resized copy."
+            f"{network.name} takes images of {size[0]} x {size[1]} pixels but was given {seen[0]} x {seen[1]}. Load "
+            f"the data with image_size={size[0]}; a network with a smaller input gets a resized copy."
         )
     images = ops.cast(images, "float32")
     if seen[0] % size[0] == 0 and seen[1] % size[1] == 0:

@@ -1,7 +1,7 @@
 """From arrays to training batches: which image, in which view, at which step; and the teacher's answers to those views.
 
-The order of a whole training is a plain array, a function of the seed alone, so that a training which was killed goes on
-with the very batch it would have seen. Left out: reading data sets (see `kd_lib.datasets`).
+The order of a whole training is a plain array, a function of the seed alone, so that a training which was killed goes
+on with the very batch it would have seen. Left out: reading data sets (see `kd_lib.datasets`).
 """
 
 import json
@@ -75,7 +75,9 @@ def batches(split, order, table, *, strength=1.0, teacher_logits=None, first_ste
         return teacher_logits[view, index].astype(np.float32)
 
     def load(index, view):
-        images, numbers, labels = tf.numpy_function(read, [index, view], [tf.uint8, tf.float32, tf.int32], stateful=False)
+        images, numbers, labels = tf.numpy_function(
+            read, [index, view], [tf.uint8, tf.float32, tf.int32], stateful=False
+        )
         images.set_shape((None, *size))
         numbers.set_shape((None, table.shape[-1]))
         labels.set_shape((None,))
@@ -120,7 +122,9 @@ def cached_teacher_logits(teacher, split, table, *, strength, facts, progress=pr
 
     @tf.function
     def answer(images, numbers):
-        return teacher(_fit_to(teacher, augment(images, numbers, strength if table is not None else 0.0)), training=False)
+        return teacher(
+            _fit_to(teacher, augment(images, numbers, strength if table is not None else 0.0)), training=False
+        )
 
     for view in range(views):
         for start in steps:

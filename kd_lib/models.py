@@ -75,7 +75,8 @@ def teacher(num_classes, image_size=32, stream_width=64, downsample=False):
         image_size: side of the input in pixels, at least 8.
         stream_width: channels of each stream of a cell. 64 gives about 7.4 M parameters and 7.5 G multiply-adds an
             image at 32 pixels without downsampling: for a GPU.
-        downsample: halve the map between stages (images of at least 16 pixels). With a narrow stream it then trains on a
+        downsample: halve the map between stages (images of at least 16 pixels). With a narrow stream it then trains on
+            a
             CPU: stream_width=12 is 80 M multiply-adds.
 
     Returns:
@@ -152,11 +153,13 @@ def mobilenet_v2(num_classes, image_size=96, weights="imagenet"):
 
 def _backbone(image_size, weights):
     try:
-        return keras.applications.MobileNetV2((image_size, image_size, 3), include_top=False, weights=weights, name="backbone")
+        return keras.applications.MobileNetV2(
+            (image_size, image_size, 3), include_top=False, weights=weights, name="backbone"
+        )
     except Exception as error:
         if weights is None:
             raise
         raise ConnectionError(
-            f"MobileNetV2's ImageNet weights could not be downloaded ({error}). Set KD_MOBILENET=signs to use a backbone "
-            "pretrained on drawn signs by this project, or KD_MOBILENET=/path/to/backbone.weights.h5 for a file you have."
+            f"MobileNetV2's ImageNet weights could not be downloaded ({error}). Set KD_MOBILENET=signs for a backbone "
+            "pretrained here on drawn signs, or KD_MOBILENET=/path/to/backbone.weights.h5 for a file you have."
         ) from error

@@ -15,15 +15,32 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # One row a scale. Photographs at laptop scale borrow the teacher's amounts from `full`, so that the teacher which ships
 # with the package is found instead of trained.
 _AMOUNTS = {
-    "smoke": dict(limit=430, seeds=(0,), epochs=2, teacher_epochs=1, teacher_width=4, views=2, sweep_epochs=1),
-    "laptop": dict(limit=3870, seeds=(0, 1, 2), epochs=8, teacher_epochs=10, teacher_width=8, views=4, sweep_epochs=3),
-    "full": dict(limit=None, seeds=(0, 1, 2), epochs=20, teacher_epochs=14, teacher_width=20, views=4, sweep_epochs=6),
+    "smoke": {
+        **{"limit": 430, "seeds": (0,), "epochs": 2, "batch_size": 43, "views": 2},
+        **{"teacher_epochs": 1, "teacher_width": 4, "jit_compile": False},
+        **{"sweep_epochs": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,), "quiz_scale": "smoke"},
+        **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 86, "mobilenet_epochs": (1, 1)},
+    },
+    "laptop": {
+        **{"limit": 3870, "seeds": (0, 1, 2), "epochs": 8, "batch_size": 64, "views": 4},
+        **{"teacher_epochs": 10, "teacher_width": 8, "jit_compile": False},
+        **{
+            "sweep_epochs": 3,
+            "sweep_alphas": (0.0, 0.1, 0.5),
+            "sweep_temperatures": (1.0, 4.0),
+            "quiz_scale": "laptop",
+        },
+        **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 860, "mobilenet_epochs": (1, 1)},
+    },
+    "full": {
+        **{"limit": None, "seeds": (0, 1, 2), "epochs": 16, "batch_size": 128, "views": 4},
+        **{"teacher_epochs": 12, "teacher_width": 12, "jit_compile": True},
+        **{"sweep_epochs": 4, "sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
+        **{"quiz_scale": "laptop"},
+        **{"mobilenet": "imagenet", "mobilenet_size": 96, "mobilenet_limit": None, "mobilenet_epochs": (1, 3)},
+    },
 }
-_MOBILENET = {
-    "smoke": dict(mobilenet="signs", mobilenet_size=32, mobilenet_limit=86, mobilenet_epochs=(1, 1)),
-    "laptop": dict(mobilenet="signs", mobilenet_size=32, mobilenet_limit=860, mobilenet_epochs=(1, 1)),
-    "full": dict(mobilenet="imagenet", mobilenet_size=96, mobilenet_limit=None, mobilenet_epochs=(1, 3)),
-}
+_TEACHER = ("teacher_epochs", "teacher_width", "jit_compile")
 
 
 def home(environ=None):
@@ -44,11 +61,16 @@ class Scale:
         limit: images in each split at most; None for all.
         seeds: one training of each student per seed.
         epochs, teacher_epochs, sweep_epochs: passes over the training images.
+        batch_size: images a step, for teacher and student.
         teacher_width: `stream_width` of the teacher.
+        jit_compile: compile the teacher's training step with XLA.
+        sweep_alphas, sweep_temperatures: the grid that notebook 04 tries on validation images.
+        quiz_scale: name of the scale whose drawn-sign networks compete with the reader.
         views: K, the number of fixed views of each image that the student is shown.
         mobilenet_size: pixels, the side of MobileNetV2's input.
         mobilenet_limit: images in each split for MobileNetV2 at most; None for all.
         mobilenet_epochs: epochs of the head alone, and of the top of the network.
+        alpha, temperature: the distiller's settings.
     """
 
     name: str
@@ -58,13 +80,20 @@ class Scale:
     limit: int | None
     seeds: tuple
     epochs: int
+    batch_size: int
+    views: int
     teacher_epochs: int
     teacher_width: int
-    views: int
+    jit_compile: bool
     sweep_epochs: int
+    sweep_alphas: tuple
+    sweep_temperatures: tuple
+    quiz_scale: str
     mobilenet_size: int
     mobilenet_limit: int | None
     mobilenet_epochs: tuple
+    alpha: float = 0.1
+    temperature: float = 4.0
 
     @classmethod
     def from_env(cls, environ=None):
@@ -86,12 +115,22 @@ class Scale:
         """Return the scale called `name`; see `from_env` for the meaning of the rest."""
         if name not in _AMOUNTS:
             raise ValueError(f"Unknown scale {name!r}. Choose one of: {', '.join(_AMOUNTS)} (variable KD_SCALE).")
-        amounts = _AMOUNTS[name] | _MOBILENET[name]
+        amounts = dict(_AMOUNTS[name])
         if name == "laptop" and data != "signs":
-            amounts |= {key: _AMOUNTS["full"][key] for key in ("teacher_epochs", "teacher_width")}
+            amounts |= {key: _AMOUNTS["full"][key] for key in _TEACHER}
         if mobilenet is not None:
             amounts["mobilenet"] = mobilenet
         return cls(name=name, data=data, home=home_folder or home(), **amounts)
+
+    def export(self):
+        """Set the environment variables to this scale, for the processes that are started from here."""
+        values = (self.name, self.data, str(self.home), self.mobilenet)
+        os.environ.update(zip(VARIABLES, values, strict=True))
+
+    @property
+    def quiz(self):
+        """The Scale, on drawn signs, of the networks that compete with the reader."""
+        return Scale.named(self.quiz_scale, home_folder=self.home)
 
     @property
     def archives(self):

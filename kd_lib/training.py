@@ -1,14 +1,14 @@
 """The one recipe by which every network of the course is trained, and `fit_or_load`, which never does it twice.
 
 AdamW with linear warm-up and cosine decay, BatchNorm momentum 0.9, K fixed random views of each image; the rest is
-switched on by `Config` where validation says that it helps. A training saves its state after every epoch and goes on from
-there. Left out: choosing hyperparameters, and looking at test images.
+switched on by `Config` where validation says that it helps. A training saves its state after every epoch and goes on
+from there. Left out: choosing hyperparameters, and looking at test images.
 """
 
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import keras
 import numpy as np
@@ -107,14 +107,14 @@ def seeded(seed, builder, *args, **kwargs):
 def fit_or_load(name, model_or_distiller, dataset, config, *, progress=True):
     """Train a model or a distiller as `config` says, or load the result if it was ever made.
 
-    The result is looked for under a key of everything that decides it: the network's layers, the distiller's settings and
-    (for a class defined in a notebook) source, the teacher's weights, the data set and `config`. A training that was
-    interrupted goes on after its last finished epoch. Weights are kept, and returned, rounded to float16.
+    The result is looked for under a key of everything that decides it: the network's layers, the distiller's settings
+    and (for a class defined in a notebook) source, the teacher's weights, the data set and `config`. A training that
+    was interrupted goes on after its last finished epoch. Weights are kept, and returned, rounded to float16.
 
     Args:
         name: readable name of the artifact, such as "student-0.25-plain-seed0".
-        model_or_distiller: a keras.Model, which is trained on labels, or a `Distiller`, whose student is trained. With a
-            teacher and `config.views` a number (or None), the teacher runs once over those views and is cached.
+        model_or_distiller: a keras.Model, which is trained on labels, or a `Distiller`, whose student is trained. With
+            a teacher and `config.views` a number (or None), the teacher runs once over those views and is cached.
         dataset: from `kd_lib.load_dataset`.
         config: Config.
         progress: print a line that counts epochs.
@@ -174,13 +174,16 @@ def _train(artifact, distiller, student, teacher, dataset, split, config, progre
         balance=config.balance,
         seed=config.seed,
     )
-    if config.views == "online":
-        order = replace(order, view=np.repeat(np.arange(config.epochs, dtype=np.int32), order.steps_per_epoch)[:, None] + 0 * order.view)
     teacher_logits = None
     if teacher is not None and config.views != "online":
         facts = {"dataset": dataset.fingerprint, "refit": config.refit, "view_seed": config.view_seed}
         teacher_logits = feeding.cached_teacher_logits(
-            teacher, split, table, strength=config.strength, facts=facts, progress=print if progress else lambda line: None
+            teacher,
+            split,
+            table,
+            strength=config.strength,
+            facts=facts,
+            progress=print if progress else lambda line: None,
         )
     _compile(distiller, config, order.steps_per_epoch)
     checkpoint = _Checkpoint(artifact, distiller, config, progress)
@@ -204,7 +207,7 @@ def _train(artifact, distiller, student, teacher, dataset, split, config, progre
     )
     if not np.isfinite(checkpoint.history["loss"][-1]):
         raise ValueError(
-            f"{artifact.name}: the loss is no longer a number after epoch {len(checkpoint.history['loss'])}. Try a lower "
+            f"{artifact.name}: the loss is not a number after epoch {len(checkpoint.history['loss'])}. Try a lower "
             f"learning rate than {config.learning_rate}."
         )
     if config.ema:
@@ -307,6 +310,6 @@ def _check_labels(model, split, dataset):
         low, high = int(np.min(chosen.labels)), int(np.max(chosen.labels))
         if low < 0 or high >= classes:
             raise ValueError(
-                f"Labels must lie in 0..{classes - 1} for {model.name}, which has {classes} logits. Received {part} labels "
+                f"Labels must lie in 0..{classes - 1} for {model.name}, of {classes} logits. Received {part} labels "
                 f"from {low} to {high}."
             )

@@ -1,8 +1,8 @@
 """Augmentation as data: K random views of each image, fixed by a table of numbers and drawn inside the graph.
 
-A view is a row of twelve numbers in [0, 1), one for each thing that can vary; `augment` turns images and their rows into
-pictures. Because the table is seeded, a view can be drawn again at any time: teacher and student are shown the very same
-one, and the teacher's answer to it can be cached. There is no mirror: it turns "keep right" into "keep left".
+A view is a row of twelve numbers in [0, 1), one for each thing that can vary; `augment` turns images and their rows
+into pictures. Because the table is seeded, a view can be drawn again at any time: teacher and student are shown the
+very same one, and the teacher's answer to it can be cached. There is no mirror: it turns "keep right" into "keep left".
 """
 
 import numpy as np
@@ -39,7 +39,9 @@ def view_table(images, views, seed=0):
         ValueError: images or views below 1.
     """
     if images < 1 or views < 1:
-        raise ValueError(f"A view table needs at least one image and one view. Received: images={images}, views={views}")
+        raise ValueError(
+            f"A view table needs at least one image and one view. Received: images={images}, views={views}"
+        )
     table = np.empty((views, images, len(NUMBERS)), np.float32)
     for view in range(views):
         np.random.default_rng([seed, view]).random(out=table[view], dtype=np.float32)
@@ -50,8 +52,8 @@ def augment(images, numbers, strength=1.0):
     """Draw one view of each image.
 
     At strength 1: rotation up to 15 degrees, shear 0.15, size 0.85 to 1.15, stretch 8 %, shift 10 % of the side,
-    brightness 40 levels, contrast 0.6 to 1.4, gamma 0.7 to 1.4, blur or sharpening, and, for a third of the views, a grey
-    square of up to 40 % of the side. Strength scales all of it; 0 returns the images as float32.
+    brightness 40 levels, contrast 0.6 to 1.4, gamma 0.7 to 1.4, blur or sharpening, and, for a third of the views, a
+    grey square of up to 40 % of the side. Strength scales all of it; 0 returns the images as float32.
 
     Args:
         images: [batch, height, width, 3], 0..255, uint8 or float.

@@ -1,0 +1,61 @@
+# Thin: every target calls python -m kd_lib or pytest inside .venv, which is made when it is missing.
+PYTHON ?= python3
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+READY := .venv/.ready
+RUN := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m kd_lib
+SCALE ?= $(or $(KD_SCALE),laptop)
+DATA ?= $(or $(KD_DATA),signs)
+CHOICE := --scale $(SCALE) --data $(DATA)
+
+.PHONY: help run test test-unit test-notebooks bench data train results lint format clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  options: DATA=signs|gtsrb|FOLDER  SCALE=smoke|laptop|full"
+
+$(READY): requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $(READY)
+
+run: $(READY)  ## run notebooks 00-05 in order, as pages under build/, and print the results table
+	@$(RUN) run $(CHOICE)
+
+test: test-unit test-notebooks  ## unit tests, then every notebook and solution at smoke scale
+
+test-unit: $(READY)  ## unit tests alone
+	$(BIN)/python -m pytest tests
+
+test-notebooks: $(READY)  ## every notebook and solution at smoke scale, under nbval
+	$(BIN)/python -m pytest --nbval-lax notebooks
+
+bench: $(READY)  ## measure speed; writes figures/bench.json
+	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m tests.benchmarks
+
+data: $(READY)  ## prepare a data set and print its counts (DATA=gtsrb)
+	@$(RUN) data $(DATA)
+
+train: $(READY)  ## train the teacher, then three students alone and three distilled (DATA, SCALE)
+	@$(RUN) evaluate teacher $(CHOICE)
+	@$(RUN) evaluate student $(CHOICE)
+	@$(RUN) evaluate distilled $(CHOICE)
+
+results: $(READY)  ## print the results table (DATA, SCALE)
+	@$(RUN) results $(CHOICE)
+
+lint: $(READY)  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)  ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove pages and caches; trained models and data under KD_HOME stay
+	rm -rf build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

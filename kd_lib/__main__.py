@@ -1,0 +1,175 @@
+"""The command line: `python -m kd_lib COMMAND`. Each command is a few lines around the library."""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from kd_lib.scale import REPOSITORY, Scale
+
+
+def main(arguments=None):
+    """Run one command; return the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        scale = _scale(options)
+        return options.command(options, scale) or 0
+    except (ValueError, OSError) as error:
+        print(f"kd_lib: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        print(f"kd_lib: {error}. Install what the course needs: pip install -r requirements.txt", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nkd_lib: stopped. The same command goes on after the last finished epoch.", file=sys.stderr)
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="python -m kd_lib", description="Knowledge distillation on traffic signs.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name, command, help_text):
+        found = commands.add_parser(name, help=help_text, description=help_text)
+        found.set_defaults(command=command)
+        found.add_argument("--scale", help="smoke, laptop (default) or full; else KD_SCALE")
+        return found
+
+    def add_data(found):
+        found.add_argument("--data", help="signs (default), gtsrb, ... or a folder; else KD_DATA")
+        return found
+
+    run = add_data(add("run", _run, "run the notebooks in order, as pages under build/, and print the results table"))
+    run.add_argument("--only", nargs="+", default=[], metavar="NN", help="numbers of notebooks, such as 03 04")
+    run.add_argument("--write", action="store_true", help="store the outputs in the notebooks, publish the result rows")
+    data = add("data", _data, "prepare a data set (download, check, decode) and print its counts")
+    data.add_argument("data", help="signs, gtsrb, btsc, cifar10, cifar100 or a folder")
+    data.add_argument("--image-size", type=int, default=32, help="pixels a side (default 32)")
+    data.add_argument("--crop", action="store_true", help="crop to the annotated sign")
+    train = add_data(add("train", _train, "train the teacher or a plain student, or load it"))
+    train.add_argument("model", choices=["teacher", "student"])
+    distill = add_data(add("distill", _distill, "train a student from the teacher, or load it"))
+    for student in (train, distill):
+        student.add_argument("--width", type=float, default=0.25, help="of the student (default 0.25)")
+        student.add_argument("--seed", type=int, default=0)
+    evaluate = add_data(add("evaluate", _evaluate, "measure trained models on the test images and write their rows"))
+    evaluate.add_argument("model", choices=["teacher", "student", "distilled"])
+    evaluate.add_argument("--width", type=float, default=0.25, help="of the student (default 0.25)")
+    add_data(add("pretrain", _pretrain, "pretrain MobileNetV2's backbone on drawn signs, or load it"))
+    shown = add_data(add("results", _results, "print the results table"))
+    shown.add_argument("--publish", action="store_true", help="merge this run's rows into figures/ and the README")
+    return parser
+
+
+def _scale(options):
+    scale = Scale.from_env()
+    name, data = options.scale or scale.name, getattr(options, "data", None) or scale.data
+    if (name, data) == (scale.name, scale.data):
+        return scale
+    chosen = Scale.named(name, data=data, home_folder=scale.home)
+    given = scale.mobilenet != Scale.named(scale.name).mobilenet
+    return replace(chosen, mobilenet=scale.mobilenet) if given else chosen
+
+
+def _run(options, scale):
+    from kd_lib.walk import walk
+
+    print(scale)
+    failed = walk(scale, only=options.only, write=options.write)
+    print()
+    _show(scale)
+    if options.write:
+        _publish(scale)
+    for name, message in failed:
+        print(f"FAILED {name}: {message}")
+    return 1 if failed else 0
+
+
+def _data(options, scale):
+    from kd_lib import datasets
+
+    datasets.prepare(options.data, image_size=options.image_size, crop=options.crop)
+
+
+def _dataset(scale):
+    from kd_lib import datasets
+
+    print(scale)
+    return datasets.load_dataset(scale.data, limit=scale.limit)
+
+
+def _train(options, scale):
+    from kd_lib import course
+
+    dataset = _dataset(scale)
+    if options.model == "teacher":
+        found = course.teacher(dataset, scale)
+    else:
+        found = course.plain(dataset, scale, options.seed, width=options.width)
+    print(f"{found.name}-{found.key}: validation accuracy {found.history['final_val_accuracy'][-1]:.2%}")
+
+
+def _distill(options, scale):
+    from kd_lib import course
+
+    dataset = _dataset(scale)
+    found = course.distilled(dataset, scale, options.seed, course.teacher(dataset, scale), width=options.width)
+    print(f"{found.name}-{found.key}: validation accuracy {found.history['final_val_accuracy'][-1]:.2%}")
+
+
+def _evaluate(options, scale):
+    from kd_lib import course
+
+    dataset = _dataset(scale)
+    teacher = course.teacher(dataset, scale)
+    if options.model == "teacher":
+        course.report(teacher, dataset, scale, model="teacher", method="plain")
+    else:
+        for seed in scale.seeds:
+            if options.model == "student":
+                found, method = course.plain(dataset, scale, seed, width=options.width), "plain"
+            else:
+                found, method = course.distilled(dataset, scale, seed, teacher, width=options.width), "kd"
+            name = f"student-{options.width:g}"
+            course.report(found, dataset, scale, model=name, method=method, teacher=teacher)
+    _show(scale)
+
+
+def _pretrain(options, scale):
+    from kd_lib import pretraining
+
+    print(pretraining.backbone_weights("signs", scale=scale))
+
+
+def _results(options, scale):
+    if options.publish:
+        _publish(scale)
+    _show(scale)
+
+
+def _show(scale):
+    from kd_lib import results
+
+    found = results.load(scale.results)
+    rows = [row for row in found["rows"] if row["scale"] == scale.name and row["dataset"] == Path(scale.data).name]
+    if not rows:
+        print(f"No results yet at scale {scale.name} on {scale.data}.")
+        return
+    comparisons = [item for item in found["comparisons"] if item.get("scale") == scale.name]
+    print(results.table(rows, comparisons, markdown=False))
+
+
+def _publish(scale):
+    from kd_lib import plots, results
+
+    figures = REPOSITORY / "figures"
+    results.merge(scale.results, figures / "results.json")
+    results.render(REPOSITORY / "README.md", figures / "results.json")
+    rows = [row for row in results.load(figures / "results.json")["rows"] if row["dataset"] == "gtsrb"]
+    plots.save(plots.errors_vs_params(rows), figures / "errors_against_parameters.png")
+    print(f"Published the rows of {scale.name} on {scale.data} in figures/results.json and README.md.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

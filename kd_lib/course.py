@@ -1,0 +1,96 @@
+"""The standard trainings of the course, so that every notebook means the same network by "the teacher".
+
+Each function trains or loads one network with the amounts of a `Scale`; `report` measures it once on the test images
+and writes its row. Notebooks 02, 03 and 04 write these calls out where they teach them. Left out: anything to be
+chosen.
+"""
+
+from dataclasses import asdict
+
+from kd_lib import evaluation, models, results
+from kd_lib.distiller import Distiller
+from kd_lib.training import Config, fit_or_load, seeded
+
+WIDTH = 0.25  # of the course's main student
+
+
+def teacher(dataset, scale):
+    """Return the Run of the two-stream dense teacher."""
+    config = Config(
+        epochs=scale.teacher_epochs,
+        batch_size=scale.batch_size,
+        learning_rate=3e-3,
+        views="online",
+        jit_compile=scale.jit_compile,
+    )
+    network = seeded(
+        0, models.teacher, dataset.num_classes, dataset.image_size, stream_width=scale.teacher_width, downsample=True
+    )
+    return fit_or_load("teacher", network, dataset, config)
+
+
+def student_config(scale, seed):
+    """Return the Config that plain and distilled students share."""
+    return Config(epochs=scale.epochs, batch_size=scale.batch_size, views=scale.views, seed=seed)
+
+
+def new_student(dataset, seed, width=WIDTH):
+    """Return an untrained student: the same initial weights for the same seed."""
+    return seeded(seed, models.student, dataset.num_classes, dataset.image_size, width=width)
+
+
+def plain(dataset, scale, seed, width=WIDTH):
+    """Return the Run of a student that learns from labels alone."""
+    name = f"student-{width:g}-plain-seed{seed}"
+    return fit_or_load(name, new_student(dataset, seed, width), dataset, student_config(scale, seed))
+
+
+def distilled(dataset, scale, seed, teacher_run, width=WIDTH):
+    """Return the Run of a student that learns from labels and from `teacher_run.model`."""
+    distiller = Distiller(
+        new_student(dataset, seed, width), teacher_run.model, alpha=scale.alpha, temperature=scale.temperature
+    )
+    name = f"student-{width:g}-kd-from-{teacher_run.name}-seed{seed}"
+    return fit_or_load(name, distiller, dataset, student_config(scale, seed))
+
+
+def report(run, dataset, scale, *, model, method, teacher=None, weights=None, test_data=None):
+    """Measure a final model on the test images, once, and write its row to `scale.results`.
+
+    Args:
+        run: Run, with its model.
+        dataset: the Dataset that it was trained on.
+        scale: Scale.
+        model, method: names in the row, such as "student-0.25" and "kd".
+        teacher: Run of the teacher, for the agreement; None for a network that had none.
+        weights: what a pretrained backbone started from.
+        test_data: another Dataset whose test images are used; the row names both.
+
+    Returns:
+        Report.
+    """
+    tested = test_data or dataset
+    found = evaluation.evaluate(run.model, tested.test, teacher=None if teacher is None else teacher.model)
+    row = results.make_row(
+        report=found,
+        model=model,
+        method=method,
+        teacher=None if teacher is None else teacher.name,
+        dataset=dataset.name if test_data is None else f"{dataset.name} to {test_data.name}",
+        crop=dataset.crop,
+        image_size=dataset.image_size,
+        scale=scale.name,
+        seed=run.config.seed,
+        epochs=run.config.epochs,
+        params=evaluation.count_params(run.model),
+        macs=evaluation.count_macs(run.model),
+        bytes=2 * sum(int(weight.shape.num_elements()) for weight in run.model.weights),
+        validation_accuracy=run.history["final_val_accuracy"][-1],
+        refit=run.config.refit,
+        weights=weights,
+        config=asdict(run.config) | {"key": run.key},
+        seconds=round(run.seconds, 1),
+        command=f"python -m kd_lib run --scale {scale.name} --data {scale.data}",
+    )
+    results.append(row, scale.results)
+    return found

@@ -1,0 +1,138 @@
+"""The walk through the notebooks: run them in order, show where it stands, and keep each as a page under `build/`.
+
+Execution itself is nbclient's, the pages are nbconvert's. A notebook that fails is reported and the walk goes on. Left
+out: comparing outputs with the committed ones, which nbval does in the tests.
+"""
+
+import shutil
+import sys
+import threading
+import time
+
+from kd_lib.scale import REPOSITORY
+
+NOTEBOOKS = REPOSITORY / "notebooks"
+COURSE = ("00", "01", "02", "03", "04", "05")
+# Seconds that each notebook took when nothing was trained yet, on two cores (full: on GTSRB).
+EXPECTED = {
+    "smoke": (30, 15, 30, 40, 60, 60),
+    "laptop": (30, 40, 150, 150, 240, 90),
+    "full": (30, 60, 5400, 9000, 5400, 7200),
+}
+
+
+def notebooks(only=()):
+    """Return the paths of the course's notebooks in order, or of those whose number is in `only`.
+
+    Raises:
+        ValueError: no notebook has that number; the message lists those there are.
+    """
+    found = {path.name[:2]: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    unknown = [number for number in only if number not in found]
+    if unknown:
+        raise ValueError(f"No notebook has the number {', '.join(unknown)}. There are: {', '.join(found)}")
+    return [path for number, path in found.items() if not only or number in only]
+
+
+def walk(scale, *, only=(), write=False, build=REPOSITORY / "build", out=print):
+    """Execute notebooks in order and write each as HTML.
+
+    Args:
+        scale: Scale; exported to the kernels as environment variables.
+        only: numbers such as "03"; none for all.
+        write: also store the outputs in the notebook files, without what shows photographs or warnings.
+        build: folder of the HTML pages.
+        out: called with each finished line.
+
+    Returns:
+        list of (name, message) of the notebooks that failed.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+    scale.export()
+    build.mkdir(parents=True, exist_ok=True)
+    expected = dict(zip(COURSE, EXPECTED[scale.name], strict=True))
+    failed = []
+    for path in notebooks(only):
+        notebook = nbformat.read(path, as_version=4)
+        client = NotebookClient(
+            notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+        )
+        with _Ticker(path.stem, expected.get(path.name[:2])) as ticker:
+            try:
+                client.execute()
+                message = None
+            except (CellExecutionError, DeadKernelError) as error:
+                message = _last_line(error)
+                failed.append((path.stem, message))
+        page = build / f"{path.stem}.html"
+        page.write_text(_html(notebook, path.stem), encoding="utf-8")
+        out(f"{ticker.line()} {'FAILED: ' + message if message else page.relative_to(build.parent)}")
+        if write and not message:
+            nbformat.write(_committable(notebook), path)
+    return failed
+
+
+class _Ticker:
+    """One line of progress: rewritten every few seconds on a terminal, printed once otherwise."""
+
+    def __init__(self, name, expected):
+        self.name, self.expected, self.started = name, expected, time.monotonic()
+        self.stopped = threading.Event()
+
+    def line(self):
+        elapsed = int(time.monotonic() - self.started)
+        expected = "" if self.expected is None else f" of about {_clock(self.expected)}"
+        return f"{self.name:<26} {_clock(elapsed):>7}{expected:<18}"
+
+    def __enter__(self):
+        if sys.stdout.isatty():
+            self.thread = threading.Thread(target=self._tick, daemon=True)
+            self.thread.start()
+        return self
+
+    def _tick(self):
+        while not self.stopped.wait(2):
+            print("\r" + self.line()[: shutil.get_terminal_size().columns - 1], end="", flush=True)
+
+    def __exit__(self, *error):
+        self.stopped.set()
+        if sys.stdout.isatty():
+            self.thread.join()
+            print("\r", end="")
+
+
+def _clock(seconds):
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def _last_line(error):
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _html(notebook, title):
+    from nbconvert import HTMLExporter
+
+    page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": title}})
+    return page
+
+
+def _committable(notebook):
+    """Drop what must not be committed: outputs of cells that show photographs, warnings, and the machine's metadata."""
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        if "photo" in cell.metadata.get("tags", []):
+            cell.outputs = []
+        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    return notebook
