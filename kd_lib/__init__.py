@@ -5,6 +5,8 @@ The public names are imported on first use, so that `import kd_lib` is instant a
 
 import importlib
 
+from kd_lib import scale  # noqa: F401  sets what TensorFlow reads when it starts; imports no TensorFlow
+
 __version__ = "0.1.0"
 
 _HOME_OF = {
@@ -27,7 +29,6 @@ _MODULES = (
     "models",
     "plots",
     "results",
-    "scale",
     "signs",
     "training",
     "views",

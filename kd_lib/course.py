@@ -21,7 +21,6 @@ def teacher(dataset, scale):
         batch_size=scale.batch_size,
         learning_rate=3e-3,
         views="online",
-        jit_compile=scale.jit_compile,
     )
     network = seeded(
         0, models.teacher, dataset.num_classes, dataset.image_size, stream_width=scale.teacher_width, downsample=True

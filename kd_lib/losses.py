@@ -4,6 +4,8 @@ Each takes raw logits (never probabilities), computes in float32 whatever it is 
 weighting, averaging and the label loss belong to `Distiller`. Left out: anything that needs a trainable part.
 """
 
+from numbers import Real
+
 from keras import ops
 
 
@@ -26,7 +28,7 @@ def _pair(student_logits, teacher_logits):
 
 def check_temperature(temperature):
     """Raise ValueError if `temperature` is a plain number that is not positive and finite; return it otherwise."""
-    if isinstance(temperature, (int, float)) and not 0 < temperature < float("inf"):
+    if isinstance(temperature, Real) and not 0 < temperature < float("inf"):
         raise ValueError(f"temperature must be a positive number (typical: 2 to 8). Received: {temperature}")
     return temperature
 

@@ -37,7 +37,6 @@ class Config:
         view_seed: of the views; the same for all seeds, so that they share the teacher's cached answers.
         refit: train on training and validation images together, after everything was chosen.
         keep_weights: False keeps the history alone, as for the runs of a sweep.
-        jit_compile: compile the step with XLA. On a CPU this pays for the densely connected teacher only.
         start: what the initial weights were, where they are not random.
     """
 
@@ -55,7 +54,6 @@ class Config:
     view_seed: int = 0
     refit: bool = False
     keep_weights: bool = True
-    jit_compile: bool = False
     start: str = "random"
 
     def __post_init__(self):
@@ -233,7 +231,6 @@ def _compile(distiller, config, steps_per_epoch):
         optimizer=optimizer,
         label_loss=SmoothedCrossentropy(config.label_smoothing),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        jit_compile=config.jit_compile,
     )
 
 

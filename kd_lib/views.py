@@ -63,11 +63,11 @@ def augment(images, numbers, strength=1.0):
     Returns:
         float32 [batch, height, width, 3], 0..255.
     """
-    images = ops.cast(images, "float32")
+    images, numbers = ops.cast(images, "float32"), ops.cast(numbers, "float32")
     if not strength:
         return images
     height, width = images.shape[1], images.shape[2]
-    signed = (ops.cast(numbers, "float32") * 2.0 - 1.0) * strength
+    signed = (numbers * 2.0 - 1.0) * strength
     rotation, shear, scale, stretch, shift_x, shift_y, brightness, contrast, gamma, blur = [
         signed[:, index] for index in range(10)
     ]

@@ -1,0 +1,26 @@
+"""Settings for the unit tests: each session works in a KD_HOME of its own, and TensorFlow stays quiet.
+
+Test modules read the environment when they are imported, so it is set here, before any of them. Archives that the user
+has are linked file by file into the new home: tests that need them find them, and nothing can change the originals.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+_USERS = Path(os.environ.get("KD_HOME") or Path.home() / ".cache" / "kd_lib").expanduser().resolve()
+_HOME = Path(tempfile.mkdtemp(prefix="kd_lib_tests_"))
+(_HOME / "archives").mkdir()
+for _archive in (_USERS / "archives").glob("*"):
+    (_HOME / "archives" / _archive.name).symlink_to(_archive)
+
+os.environ["KD_HOME"] = str(_HOME)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+for _name in ("KD_SCALE", "KD_DATA", "KD_MOBILENET"):
+    os.environ.pop(_name, None)
+
+
+def pytest_unconfigure(config):
+    """Remove the session's KD_HOME."""
+    shutil.rmtree(_HOME, ignore_errors=True)

@@ -1,0 +1,168 @@
+"""Tests of kd_lib.losses: against a float64 reference, and what must hold for any logits."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from kd_lib import losses
+
+
+def log_softmax(logits):
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
+def reference(student, teacher, temperature):
+    """kd in float64: T² Σ p (log p - log q)."""
+    teacher, student = (log_softmax(np.asarray(logits, np.float64) / temperature) for logits in (teacher, student))
+    return temperature**2 * np.sum(np.exp(teacher) * (teacher - student), axis=-1)
+
+
+def value_and_gradient(student, teacher, temperature):
+    student = tf.convert_to_tensor(student)
+    with tf.GradientTape() as tape:
+        tape.watch(student)
+        loss = losses.kd(student, teacher, temperature)
+    return loss.numpy(), tape.gradient(loss, student).numpy()
+
+
+def draw(seed=0, batch=6, classes=43, size=5.0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(0, size, (2, batch, classes)).astype(np.float32)
+
+
+logits_pairs = hnp.arrays(
+    np.float32, st.tuples(st.just(2), st.just(3), st.integers(2, 43)), elements=st.floats(-50, 50, width=32)
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(logits_pairs, st.floats(-100, 100, width=32), st.sampled_from([0.5, 1.0, 2.0, 4.0, 10.0, 20.0]))
+def test_kd_agrees_with_float64_to_one_part_in_100_000(pair, shift, temperature):
+    student, teacher = pair
+    student, teacher = student + np.float32(shift), teacher - np.float32(shift)
+    found = keras.ops.convert_to_numpy(losses.kd(student, teacher, temperature))
+    # Values near 0 are differences of near-equal float32 numbers: those are right to 1e-6 T².
+    np.testing.assert_allclose(found, reference(student, teacher, temperature), rtol=1e-5, atol=1e-6 * temperature**2)
+
+
+def test_kd_of_a_case_worked_by_hand():
+    # Softened by T = 2: p = (3/4, 1/4), q = (1/2, 1/2). KL = 3/4 ln(3/2) + 1/4 ln(1/2).
+    loss = losses.kd(np.zeros((1, 2)), np.array([[2 * np.log(3.0), 0.0]]), 2.0)
+    np.testing.assert_allclose(loss, [4 * (0.75 * np.log(1.5) + 0.25 * np.log(0.5))], rtol=1e-6)
+
+
+def test_kd_gives_one_float32_per_image_and_does_not_average_over_classes():
+    student, teacher = draw(batch=5)
+    loss = losses.kd(student, teacher, 4.0)
+    assert loss.shape == (5,) and keras.backend.standardize_dtype(loss.dtype) == "float32"
+    twice = losses.kd(np.tile(student, 2) + np.log(2), np.tile(teacher, 2), 1.0)  # each class split into two halves
+    np.testing.assert_allclose(twice, losses.kd(student, teacher, 1.0), rtol=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.floats(-100, 100, width=32), st.floats(-100, 100, width=32))
+def test_kd_is_unchanged_when_a_constant_is_added_to_the_logits(seed, one, other):
+    student, teacher = draw(seed)
+    shifted = losses.kd(student + np.float32(one), teacher + np.float32(other), 4.0)
+    np.testing.assert_allclose(shifted, losses.kd(student, teacher, 4.0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
+def test_kd_of_equal_logits_is_zero_and_pulls_nowhere(temperature):
+    logits, _ = draw()
+    loss, gradient = value_and_gradient(logits, logits, temperature)
+    np.testing.assert_array_equal(loss, 0.0)
+    np.testing.assert_allclose(gradient, 0.0, atol=1e-6)
+
+
+def test_kd_is_positive_and_not_symmetric():
+    student, teacher = draw()
+    there, back = losses.kd(student, teacher, 4.0).numpy(), losses.kd(teacher, student, 4.0).numpy()
+    assert there.min() > 0 and back.min() > 0
+    assert np.abs(there - back).max() > 0.1
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
+def test_the_gradient_of_kd_is_temperature_times_the_difference_of_softened_probabilities(temperature):
+    student, teacher = draw()
+    p, q = (np.exp(log_softmax(np.float64(logits) / temperature)) for logits in (teacher, student))
+    _, gradient = value_and_gradient(student, teacher, temperature)
+    np.testing.assert_allclose(gradient, temperature * (q - p), atol=1e-5 * temperature)
+
+
+def test_the_size_of_the_gradient_tends_to_a_constant_as_the_temperature_grows():
+    student, teacher = draw()
+    sizes = [np.linalg.norm(value_and_gradient(student, teacher, temperature)[1]) for temperature in (50, 100, 200)]
+    difference = np.float64(student) - teacher
+    limit = np.linalg.norm(difference - difference.mean(axis=1, keepdims=True)) / student.shape[1]
+    np.testing.assert_allclose(sizes, limit, rtol=0.02)
+    assert abs(np.linalg.norm(value_and_gradient(student, teacher, 4.0)[1]) / limit - 1) > 0.05  # not there yet at T = 4
+
+
+@pytest.mark.parametrize("temperature", [0.5, 4.0, 20.0])
+@pytest.mark.parametrize("kind", ["opposite", "equal", "constant", "one-sided"])
+def test_huge_and_constant_logits_give_finite_values_and_gradients(kind, temperature):
+    signs = np.where(np.random.default_rng(0).random((4, 43)) < 0.5, -1e4, 1e4).astype(np.float32)
+    constant = np.full_like(signs, 1e4)
+    student, teacher = {
+        "opposite": (signs, -signs),
+        "equal": (signs, signs),
+        "constant": (constant, -constant),
+        "one-sided": (signs, constant),
+    }[kind]
+    loss, gradient = value_and_gradient(student, teacher, temperature)
+    assert np.isfinite(loss).all() and np.isfinite(gradient).all()
+    np.testing.assert_allclose(loss, reference(student, teacher, temperature), rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_logits_are_computed_in_float32(dtype):
+    student, teacher = (tf.cast(tf.cast(logits, dtype), "float32") for logits in draw(size=20.0))
+    loss = losses.kd(tf.cast(student, dtype), tf.cast(teacher, dtype), 20.0)
+    assert loss.dtype == tf.float32
+    np.testing.assert_array_equal(loss, losses.kd(student, teacher, 20.0))
+    # T² times one log-probability would be infinite in float16 here.
+    assert np.isfinite(losses.kd(np.array([[6e4, -6e4]], np.float16), np.array([[-6e4, 6e4]], np.float16), 1.0)).all()
+
+
+def test_whole_numbers_are_accepted_as_logits():
+    np.testing.assert_allclose(losses.kd([[2, 0]], [[0, 2]], 1), losses.kd([[2.0, 0.0]], [[0.0, 2.0]], 1.0))
+
+
+def test_the_temperature_may_be_a_variable_and_the_graph_follows_it():
+    student, teacher = draw()
+    temperature = keras.Variable(4.0)
+    graph = tf.function(lambda: losses.kd(student, teacher, temperature))
+    np.testing.assert_allclose(graph(), losses.kd(student, teacher, 4.0), rtol=1e-5)
+    temperature.assign(2.0)
+    np.testing.assert_allclose(graph(), losses.kd(student, teacher, 2.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.0, -1, float("nan"), float("inf"), np.float32(-2)])
+def test_a_temperature_that_is_not_positive_is_refused_with_its_value(temperature):
+    with pytest.raises(ValueError, match=f"temperature must be a positive number.*{temperature}"):
+        losses.kd(*draw(), temperature)
+
+
+def test_unequal_class_counts_are_refused_with_both_numbers():
+    with pytest.raises(ValueError, match="10 student logits and 43 teacher"):
+        losses.kd(np.zeros((2, 10)), np.zeros((2, 43)), 4.0)
+
+
+def test_logits_of_the_wrong_rank_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"student_logits.*\[batch, classes\].*\(43,\)"):
+        losses.kd(np.zeros(43), np.zeros((1, 43)), 4.0)
+    with pytest.raises(ValueError, match=r"teacher_logits.*\(1, 43, 1\)"):
+        losses.kd(np.zeros((1, 43)), np.zeros((1, 43, 1)), 4.0)
+
+
+def test_a_loss_is_found_by_name_and_a_function_is_taken_as_it_is():
+    assert losses.get("kd") is losses.kd
+    assert losses.get(reference) is reference
+    with pytest.raises(ValueError, match="'kl'.*kd"):
+        losses.get("kl")
