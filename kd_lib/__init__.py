@@ -33,7 +33,7 @@ _MODULES = (
     "training",
     "views",
 )
-__all__ = sorted([*_HOME_OF, *_MODULES])
+__all__ = sorted([*_HOME_OF, *_MODULES, "scale"])
 
 
 def __getattr__(name):

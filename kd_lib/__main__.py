@@ -48,7 +48,8 @@ def _parser():
     data.add_argument("--image-size", type=int, default=32, help="pixels a side (default 32)")
     data.add_argument("--crop", action="store_true", help="crop to the annotated sign")
     train = add_data(add("train", _train, "train the teacher or a plain student, or load it"))
-    train.add_argument("model", choices=["teacher", "student"])
+    train.add_argument("model", nargs="?", choices=["teacher", "student"])
+    train.add_argument("--replay", metavar="FOLDER", help="repeat the training that FOLDER/config.json describes")
     distill = add_data(add("distill", _distill, "train a student from the teacher, or load it"))
     for student in (train, distill):
         student.add_argument("--width", type=float, default=0.25, help="of the student (default 0.25)")
@@ -100,13 +101,16 @@ def _dataset(scale):
 
 
 def _train(options, scale):
-    from kd_lib import course
+    from kd_lib import course, replay
 
-    dataset = _dataset(scale)
-    if options.model == "teacher":
-        found = course.teacher(dataset, scale)
+    if (options.model is None) == (options.replay is None):
+        raise ValueError("Say what to train: teacher, student or --replay FOLDER.")
+    if options.replay:
+        found = replay.replay(options.replay)
+    elif options.model == "teacher":
+        found = course.teacher(_dataset(scale), scale)
     else:
-        found = course.plain(dataset, scale, options.seed, width=options.width)
+        found = course.plain(_dataset(scale), scale, options.seed, width=options.width)
     print(f"{found.name}-{found.key}: validation accuracy {found.history['final_val_accuracy'][-1]:.2%}")
 
 

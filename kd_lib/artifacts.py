@@ -1,8 +1,9 @@
 """Trained things on disk: found by a key of everything that made them, written whole or not at all.
 
-An artifact is a folder NAME-KEY with `config.json` (all that its key stands for), `history.json` and, where weights are
-kept, `weights.npz` in float16. Folders are looked for in KD_HOME/artifacts first, then in those that come with the
-project. Left out: training (see `kd_lib.training`) and any format that could run code when it is read.
+An artifact is a folder NAME-KEY with `config.json` (all that its key stands for), `architecture.json`, `history.json`
+and, where weights are kept, `weights.npz` in float16. Folders are looked for in KD_HOME/artifacts first, then in those
+that come with the project.
+Left out: training (see `kd_lib.training`) and any format that could run code when it is read.
 """
 
 import contextlib
@@ -93,6 +94,11 @@ def write_json(path, value):
         temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
+def places():
+    """Return the folders that artifacts are looked for in, first KD_HOME's own."""
+    return (home() / "artifacts", *SHIPPED)
+
+
 class Artifact:
     """The folder of one trained thing.
 
@@ -107,7 +113,7 @@ class Artifact:
 
     def find(self):
         """Return the folder that holds this artifact whole, or None."""
-        for folder in (self.folder, *(place / self.folder.name for place in SHIPPED)):
+        for folder in (place / self.folder.name for place in places()):
             if (folder / "history.json").exists():
                 return folder
         return None
@@ -132,11 +138,13 @@ class Artifact:
             return None
 
     def save(self, model, record):
-        """Write config, weights (unless `record["weights"]` is false) and history; the history last, as the seal."""
+        """Write config, architecture, weights (if `record["weights"]`) and history; the history last, as the seal."""
         write_json(self.folder / "config.json", self.facts)
+        with writing(self.folder / "architecture.json") as temporary:
+            temporary.write_text(model.to_json(), encoding="utf-8")
         if record["weights"]:
             save_weights(model, self.folder / "weights.npz")
-        write_json(self.folder / "history.json", record)
+        write_json(self.folder / "history.json", {**record, "fingerprint": fingerprint(model)})
 
 
 def save_weights(model, path):

@@ -61,7 +61,7 @@ def report(run, dataset, scale, *, model, method, teacher=None, weights=None, te
         dataset: the Dataset that it was trained on.
         scale: Scale.
         model, method: names in the row, such as "student-0.25" and "kd".
-        teacher: Run of the teacher, for the agreement; None for a network that had none.
+        teacher: Run of the teacher, for the agreement; it is named in the row unless `method` is "plain".
         weights: what a pretrained backbone started from.
         test_data: another Dataset whose test images are used; the row names both.
 
@@ -74,7 +74,7 @@ def report(run, dataset, scale, *, model, method, teacher=None, weights=None, te
         report=found,
         model=model,
         method=method,
-        teacher=None if teacher is None else teacher.name,
+        teacher=None if teacher is None or method == "plain" else teacher.name,
         dataset=dataset.name if test_data is None else f"{dataset.name} to {test_data.name}",
         crop=dataset.crop,
         image_size=dataset.image_size,

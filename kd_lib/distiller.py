@@ -67,7 +67,7 @@ class Distiller(keras.Model):
         self._temperature = self._scalar("temperature", losses.check_temperature(temperature))
         self.label_tracker = keras.metrics.Mean(name="label_loss")
         self.distillation_tracker = keras.metrics.Mean(name="distillation_loss")
-        self._plain = alpha == 1
+        self._plain, self._distilling = alpha == 1, False
         self.build(student.input_shape)
 
     def _scalar(self, name, value):
@@ -112,19 +112,19 @@ class Distiller(keras.Model):
         Args:
             optimizer: as in Keras.
             metrics: compared with the labels, as in Keras.
-            label_loss: loss of (label, logits); default SparseCategoricalCrossentropy(from_logits=True).
+            label_loss: keras.losses.Loss of label and logits; default SparseCategoricalCrossentropy(from_logits=True).
             **kwargs: the rest of `keras.Model.compile`, except `loss`, which is named `label_loss` here.
 
         Raises:
-            ValueError: `loss` was given.
+            ValueError: `loss` was given, or a label loss that expects probabilities.
         """
         if "loss" in kwargs:
             raise ValueError("Distiller.compile has no argument `loss`: pass the loss on labels as `label_loss`.")
-        self.label_loss = label_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.label_loss = _checked_label_loss(label_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         self.distillation_loss = _PerExample(
             lambda teacher_logits, logits: self._distillation(logits, teacher_logits, self._temperature)
         )
-        metrics = list(metrics) if metrics else None
+        metrics = list(metrics) if isinstance(metrics, tuple) else metrics
         arguments = {"optimizer": optimizer, "metrics": metrics, "label_loss": label_loss}
         self._compile_arguments = lambda: arguments  # a closure again: Keras would track what is in a dict
         super().compile(optimizer=optimizer, metrics=metrics, **kwargs)
@@ -210,11 +210,17 @@ class Distiller(keras.Model):
             logs.pop("distillation_loss")
         return logs
 
+    def get_metrics_result(self):
+        """Return the metrics by name; without labels, those that compare with labels are left out."""
+        if self.compiled and self._compile_metrics is not None and not self._compile_metrics.built:
+            return {metric.name: metric.result() for metric in (self._loss_tracker, self.distillation_tracker)}
+        return super().get_metrics_result()
+
     def get_config(self):
         """Everything but the teacher: a reloaded distiller evaluates and predicts, and trains on cached logits."""
         return {
             "student": keras.saving.serialize_keras_object(self.student),
-            "loss": self.distillation_name,
+            "loss": losses.name_of(self._distillation) or keras.saving.serialize_keras_object(self._distillation),
             "alpha": float(ops.convert_to_numpy(self._alpha)),
             "temperature": float(ops.convert_to_numpy(self._temperature)),
             "name": self.name,
@@ -222,8 +228,8 @@ class Distiller(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        student = keras.saving.deserialize_keras_object(config["student"])
-        return cls(student, **{key: value for key, value in config.items() if key != "student"})
+        made = {key: keras.saving.deserialize_keras_object(config[key]) for key in ("student", "loss")}
+        return cls(**{**config, **made})
 
     def get_compile_config(self):
         """What `compile` was given, serialised."""
@@ -252,6 +258,15 @@ def _checked_alpha(alpha):
     return alpha
 
 
+def _checked_label_loss(loss):
+    if not isinstance(loss, keras.losses.Loss) or not loss.get_config().get("from_logits", True):
+        raise ValueError(
+            "label_loss must be a keras.losses.Loss that takes logits, such as "
+            f"keras.losses.SparseCategoricalCrossentropy(from_logits=True). Received: {loss}"
+        )
+    return loss
+
+
 def _has_dict_target(x, y):
     if y is None and hasattr(x, "element_spec"):
         y = x.element_spec[1] if isinstance(x.element_spec, tuple) and len(x.element_spec) > 1 else None
@@ -267,6 +282,8 @@ def _check_heads(student, teacher):
         if len(network.output_shape) != 2:
             raise ValueError(f"The {role} must answer logits [batch, classes]. Received: shape {network.output_shape}")
         head = network.layers[-1]
+        while getattr(head, "layers", None):
+            head = head.layers[-1]
         softmax = getattr(head, "activation", None) is keras.activations.softmax
         if softmax or isinstance(head, keras.layers.Softmax):
             raise ValueError(

@@ -76,3 +76,8 @@ def get(name):
     if name not in LOSSES:
         raise ValueError(f"Unknown distillation loss {name!r}. Choose one of: {', '.join(LOSSES)}, or pass a function.")
     return LOSSES[name]
+
+
+def name_of(function):
+    """Return the name under which `get` finds `function`, or None."""
+    return next((name for name, known in LOSSES.items() if known is function), None)

@@ -4,9 +4,13 @@ Scaling lives inside each model, and no model ends in a softmax, so that trainin
 cannot disagree. Left out: anything that is trained or loaded here, except MobileNetV2's ImageNet weights.
 """
 
+import socket
+import warnings
+
 import keras
 from keras import layers
 
+DOWNLOAD_TIMEOUT = 20  # seconds without an answer: a firewall that swallows packets would hold a download for minutes
 BATCH_NORM_MOMENTUM = 0.9  # Keras' 0.99 needs hundreds of steps to forget its start: short runs then evaluate badly.
 
 
@@ -138,8 +142,9 @@ def mobilenet_v2(num_classes, image_size=96, weights="imagenet"):
         except (FileNotFoundError, OSError, ValueError) as error:
             kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
             raise kind(
-                f"MobileNetV2's backbone weights could not be read from {path!r}: {error}. Give a .weights.h5 file of "
-                "keras.applications.MobileNetV2(include_top=False), or set KD_MOBILENET to imagenet or signs."
+                f"MobileNetV2's backbone weights could not be read from {path!r}: {_first_line(error)} "
+                "Give a weights file of keras.applications.MobileNetV2(include_top=False), or set KD_MOBILENET to "
+                "imagenet or signs."
             ) from error
     inputs = layers.Input((None, None, 3), name="image")
     x = layers.Resizing(image_size, image_size, interpolation="bilinear", name="resize")(inputs)
@@ -152,14 +157,32 @@ def mobilenet_v2(num_classes, image_size=96, weights="imagenet"):
 
 
 def _backbone(image_size, weights):
+    timeout = socket.getdefaulttimeout()
     try:
-        return keras.applications.MobileNetV2(
-            (image_size, image_size, 3), include_top=False, weights=weights, name="backbone"
-        )
+        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+        with warnings.catch_warnings():
+            # Keras warns where it has no weights of that image size and takes those for 224 pixels: they fit any size.
+            warnings.filterwarnings("ignore", message=".*`input_shape` is undefined or non-square")
+            inputs = layers.Input((image_size, image_size, 3), name="scaled_image")  # Keras' own would be numbered
+            backbone = keras.applications.MobileNetV2(
+                inputs.shape[1:], input_tensor=inputs, include_top=False, weights=weights, name="backbone"
+            )
     except Exception as error:
         if weights is None:
             raise
         raise ConnectionError(
-            f"MobileNetV2's ImageNet weights could not be downloaded ({error}). Set KD_MOBILENET=signs for a backbone "
-            "pretrained here on drawn signs, or KD_MOBILENET=/path/to/backbone.weights.h5 for a file you have."
+            f"MobileNetV2's ImageNet weights could not be downloaded or read ({_first_line(error)}). Set "
+            "KD_MOBILENET=signs for a backbone pretrained here on drawn signs, or KD_MOBILENET=/path/to/weights for a "
+            "file that you have: the .h5 file that Keras downloads, or a .weights.h5 file. (A download that was broken "
+            "off leaves a damaged file in ~/.keras/models: delete it.)"
         ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+    for layer in backbone.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = BATCH_NORM_MOMENTUM
+    return backbone
+
+
+def _first_line(error):
+    return next(iter(str(error).splitlines()), type(error).__name__)

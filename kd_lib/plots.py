@@ -19,7 +19,7 @@ from matplotlib.transforms import Bbox
 from kd_lib.results import PUBLISHED, summarise
 
 PALETTE = {
-    "teacher": "#0072B2", "plain": "#E69F00", "distilled": "#009E73", "reader": "#CC79A7", "wrong": "#D55E00",
+    "teacher": "#0072B2", "plain": "#D55E00", "distilled": "#009E73", "reader": "#CC79A7", "wrong": "#E69F00",
     "light": "#56B4E9", "grey": "#8C8C8C", "ink": "#222222",
 }  # fmt: skip
 _SPARE = [PALETTE[name] for name in ("light", "reader", "wrong", "grey")]

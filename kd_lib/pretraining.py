@@ -1,8 +1,8 @@
 """Where MobileNetV2 starts from, and how a network that starts from elsewhere is fine-tuned.
 
 `backbone_weights` turns a choice (KD_MOBILENET) into what `models.mobilenet_v2(weights=...)` takes: Keras' own ImageNet
-download, a backbone that `pretrain` trains on drawn signs and keeps, or a file of yours. `fine_tune` trains the new head
-with the backbone frozen, then the top of the network at a tenth of the rate. Left out: pretraining on anything else.
+download, a backbone that `pretrain` trains on drawn signs and keeps, or a file of yours. `fine_tune` trains the new
+head with the backbone frozen, then the top of the network at a tenth of the rate. Left out: other data to pretrain on.
 """
 
 from pathlib import Path
@@ -20,8 +20,8 @@ def backbone_weights(choice, *, image_size, limit=None, epochs=4, batch_size=64)
     """Return what `models.mobilenet_v2(weights=...)` takes for a choice of weights.
 
     Args:
-        choice: "imagenet" (Keras downloads it when the model is built), "signs" (see `pretrain`: made if absent), or the
-            path of a weights file of the backbone.
+        choice: "imagenet" (Keras downloads it when the model is built), "signs" (see `pretrain`: made if absent), or
+            the path of a weights file of the backbone.
         image_size: side in pixels that the backbone is pretrained at; only for "signs", as are the rest.
         limit: drawn images to pretrain on at most; None for all.
         epochs: passes over them.
@@ -58,8 +58,8 @@ def pretrain(*, image_size=96, limit=None, epochs=4, batch_size=64, progress=Tru
     from these weights may be judged on drawn signs. A training that was killed goes on after its last finished epoch.
 
     Args:
-        image_size: side in pixels that the network works at, at least 32. Signs are drawn at 32 pixels, as coarse as the
-            course's photographs, and enlarged inside the network.
+        image_size: side in pixels that the network works at, at least 32. Signs are drawn at 32 pixels, as coarse as
+            the course's photographs, and enlarged inside the network.
         limit: images to train on at most; None for all, about 43,900.
         epochs: passes over them.
         batch_size: images a step.
@@ -85,7 +85,7 @@ def pretrain(*, image_size=96, limit=None, epochs=4, batch_size=64, progress=Tru
 
 
 def freeze_backbone(model):
-    """Let only the head of a `models.mobilenet_v2` learn. A frozen BatchNorm works in inference mode, also in training."""
+    """Let only the head of a `models.mobilenet_v2` learn; frozen BatchNorm stays in inference mode, also in fit."""
     model.get_layer("backbone").trainable = False
 
 

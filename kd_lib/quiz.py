@@ -17,7 +17,7 @@ from kd_lib.scale import home
 
 QUESTIONS = 12
 SEED = 5
-CANDIDATES = 8
+CANDIDATES = 8  # signs drawn of a class, of which the clearest is asked
 SIDE = 12  # pixels that are left of a sign's image before it is enlarged again
 FILE = "beat_the_student.json"
 
@@ -43,7 +43,7 @@ def _question(label):
 
 
 def save_answers(answers, folder=None):
-    """Keep the reader's answers for notebook 04. A sheet without any answer is not kept: it never replaces a filled one.
+    """Keep the reader's answers for notebook 04; a sheet without any answer never replaces a filled one.
 
     Args:
         answers: twelve class numbers (0..42); None where the reader has no answer.

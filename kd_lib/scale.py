@@ -21,7 +21,13 @@ _AMOUNTS = {
     "smoke": {
         **{"limit": 430, "seeds": (0,), "epochs": 2, "batch_size": 43, "views": 2},
         **{"teacher_epochs": 1, "teacher_width": 4},
-        **{"sweep_epochs": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,), "quiz_scale": "smoke"},
+        **{
+            "sweep_epochs": 1,
+            "sweep_seeds": 1,
+            "sweep_alphas": (0.1, 1.0),
+            "sweep_temperatures": (4.0,),
+            "quiz_scale": "smoke",
+        },
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 86, "mobilenet_epochs": (1, 1)},
     },
     "laptop": {
@@ -29,6 +35,7 @@ _AMOUNTS = {
         **{"teacher_epochs": 10, "teacher_width": 8},
         **{
             "sweep_epochs": 3,
+            "sweep_seeds": 1,
             "sweep_alphas": (0.0, 0.1, 0.5),
             "sweep_temperatures": (1.0, 4.0),
             "quiz_scale": "laptop",
@@ -38,7 +45,12 @@ _AMOUNTS = {
     "full": {
         **{"limit": None, "seeds": (0, 1, 2), "epochs": 16, "batch_size": 128, "views": 4},
         **{"teacher_epochs": 12, "teacher_width": 12},
-        **{"sweep_epochs": 4, "sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
+        **{
+            "sweep_epochs": 4,
+            "sweep_seeds": 3,
+            "sweep_alphas": (0.0, 0.1, 0.5, 0.9),
+            "sweep_temperatures": (1.0, 4.0, 10.0),
+        },
         **{"quiz_scale": "laptop"},
         **{"mobilenet": "imagenet", "mobilenet_size": 96, "mobilenet_limit": None, "mobilenet_epochs": (1, 3)},
     },
@@ -66,6 +78,7 @@ class Scale:
         epochs, teacher_epochs, sweep_epochs: passes over the training images.
         batch_size: images a step, for teacher and student.
         teacher_width: `stream_width` of the teacher.
+        sweep_seeds: how many of the seeds notebook 03 gives to each change of the recipe.
         sweep_alphas, sweep_temperatures: the grid that notebook 04 tries on validation images.
         quiz_scale: name of the scale whose drawn-sign networks compete with the reader.
         views: K, the number of fixed views of each image that the student is shown.
@@ -87,6 +100,7 @@ class Scale:
     teacher_epochs: int
     teacher_width: int
     sweep_epochs: int
+    sweep_seeds: int
     sweep_alphas: tuple
     sweep_temperatures: tuple
     quiz_scale: str

@@ -45,7 +45,11 @@ class CrossEntropyOnSoftmax(Distiller):
     def compile(self, optimizer="adam", **options):
         super().compile(optimizer, **options)
         loss = self.label_loss
-        self.label_loss = lambda y, logits, sample_weight=None: loss(y, ops.softmax(logits), sample_weight=sample_weight)
+
+        def on_probabilities(y, logits, sample_weight=None):
+            return loss(y, ops.exp(ops.log_softmax(logits)), sample_weight=sample_weight)
+
+        self.label_loss = on_probabilities
 
 
 class RunsStudentTwice(Distiller):
@@ -114,9 +118,9 @@ class TeacherInEvaluation(Distiller):
 class TracksTeacher(Distiller):
     """The teacher is an attribute, so that Keras saves it with every checkpoint of the student."""
 
-    def __init__(self, student, teacher=None, **options):
-        super().__init__(student, teacher, **options)
-        self.teacher_network = teacher
+    def build(self, input_shape=None):
+        self.teacher_network = self.teacher
+        super().build(input_shape)
 
 
 @keras.saving.register_keras_serializable("defective")
@@ -155,7 +159,7 @@ class TrainsTheTeacher(Distiller):
         variables = self.student.trainable_variables + self.teacher.trainable_variables
         self.optimizer.build(variables)
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        return {"loss": loss}
+        return self.compute_metrics(x, targets, self(x))
 
 
 class TeacherInTrainingMode(Distiller):

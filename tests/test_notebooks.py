@@ -312,7 +312,8 @@ def test_every_notebook_has_solutions_and_every_solution_a_notebook():
 
 
 def test_the_first_notebook_needs_neither_tensorflow_nor_this_library():
-    allowed = {"IPython", "matplotlib", "numpy", "sklearn"} | set(sys.stdlib_module_names)
+    allowed = {"IPython", "matplotlib", "numpy", "sklearn", "threadpoolctl"}  # the last comes with scikit-learn
+    allowed |= set(sys.stdlib_module_names)
     for path in [*FOLDER.glob("00_*.ipynb"), *(FOLDER / "solutions").glob("00_*.ipynb")]:
         nodes = [node for cell in code_cells(read(path)) for node in ast.walk(tree(cell))]
         modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}

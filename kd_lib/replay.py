@@ -1,0 +1,75 @@
+"""Trained networks from their folders alone: load one, or repeat the training that its `config.json` describes.
+
+Works for everything that `fit_or_load` made from kd_lib's own classes. Left out: distillers defined in notebooks, whose
+source is noted in `config.json` but not run.
+"""
+
+import json
+from pathlib import Path
+
+import keras
+
+from kd_lib import artifacts
+from kd_lib.datasets import load_dataset
+from kd_lib.distiller import Distiller
+from kd_lib.training import Config, fit_or_load, seeded
+
+
+def load_model(folder):
+    """Return the trained network of an artifact's folder.
+
+    Args:
+        folder: holds architecture.json and weights.npz.
+
+    Returns:
+        keras.Model, images 0..255 in, logits out.
+
+    Raises:
+        FileNotFoundError: the folder is no artifact, or keeps no weights.
+        ValueError: the weights do not fit.
+    """
+    model = _architecture(folder)
+    artifacts.load_weights(model, Path(folder) / "weights.npz")
+    return model
+
+
+def replay(folder):
+    """Repeat the training of an artifact: same data, network, settings and teacher; loaded if it is in KD_HOME already.
+
+    Args:
+        folder: holds config.json and architecture.json.
+
+    Returns:
+        Run.
+
+    Raises:
+        FileNotFoundError: the folder is no artifact, or its teacher is not at hand.
+        ValueError: the distiller was defined in a notebook.
+    """
+    folder = Path(folder)
+    facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if "source" in facts:
+        raise ValueError(f"{folder} was trained by a class that stands in a notebook; run that notebook instead.")
+    data = {name: facts["dataset"][name] for name in ("name", "image_size", "crop", "seed", "limit")}
+    dataset = load_dataset(data.pop("name"), **data)
+    config = Config(**facts["config"])
+    network = seeded(config.seed, _architecture, folder)
+    if "distiller" in facts:
+        settings = dict(facts["distiller"])
+        network = Distiller(network, _teacher(settings.pop("teacher"), folder), **settings)
+    return fit_or_load(folder.name.rpartition("-")[0], network, dataset, config)
+
+
+def _architecture(folder):
+    return keras.models.model_from_json((Path(folder) / "architecture.json").read_text(encoding="utf-8"))
+
+
+def _teacher(fingerprint, folder):
+    """Find the teacher by its weights' fingerprint, beside the artifact or where artifacts are kept."""
+    if fingerprint is None:
+        return None
+    for place in (folder.parent, *artifacts.places()):
+        for record in place.glob("*/history.json"):
+            if json.loads(record.read_text(encoding="utf-8")).get("fingerprint") == fingerprint:
+                return load_model(record.parent)
+    raise FileNotFoundError(f"The teacher of {folder} (weights {fingerprint}) is not at hand; train or fetch it first.")
