@@ -80,6 +80,10 @@ class Distiller(keras.Model):
         """The teacher given at construction, or None."""
         return self._get_teacher()
 
+    def __dir__(self):
+        """All names but `teacher`: Keras saves whatever it finds under the names listed here, properties too."""
+        return [name for name in super().__dir__() if name != "teacher"]
+
     @property
     def alpha(self):
         """Weight of the label loss (a Keras variable); assign a number to change it, also while training."""

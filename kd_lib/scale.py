@@ -21,38 +21,24 @@ _AMOUNTS = {
     "smoke": {
         **{"limit": 430, "seeds": (0,), "epochs": 2, "batch_size": 43, "views": 2},
         **{"teacher_epochs": 1, "teacher_width": 4},
-        **{
-            "sweep_epochs": 1,
-            "sweep_seeds": 1,
-            "sweep_alphas": (0.1, 1.0),
-            "sweep_temperatures": (4.0,),
-            "quiz_scale": "smoke",
-        },
+        **{"sweep_epochs": 1, "sweep_seeds": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,)},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 86, "mobilenet_epochs": (1, 1)},
+        **{"quiz_scale": "smoke"},
     },
     "laptop": {
-        **{"limit": 3870, "seeds": (0, 1, 2), "epochs": 8, "batch_size": 64, "views": 4},
-        **{"teacher_epochs": 10, "teacher_width": 8},
-        **{
-            "sweep_epochs": 3,
-            "sweep_seeds": 1,
-            "sweep_alphas": (0.0, 0.1, 0.5),
-            "sweep_temperatures": (1.0, 4.0),
-            "quiz_scale": "laptop",
-        },
+        **{"limit": 2580, "seeds": (0, 1, 2), "epochs": 10, "batch_size": 64, "views": 4},
+        **{"teacher_epochs": 10, "teacher_width": 6},
+        **{"sweep_epochs": 3, "sweep_seeds": 1, "sweep_alphas": (0.0, 0.1, 0.5), "sweep_temperatures": (1.0, 4.0)},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 860, "mobilenet_epochs": (1, 1)},
+        **{"quiz_scale": "laptop"},
     },
     "full": {
         **{"limit": None, "seeds": (0, 1, 2), "epochs": 16, "batch_size": 128, "views": 4},
         **{"teacher_epochs": 12, "teacher_width": 12},
-        **{
-            "sweep_epochs": 4,
-            "sweep_seeds": 3,
-            "sweep_alphas": (0.0, 0.1, 0.5, 0.9),
-            "sweep_temperatures": (1.0, 4.0, 10.0),
-        },
-        **{"quiz_scale": "laptop"},
+        **{"sweep_epochs": 4, "sweep_seeds": 1},
+        **{"sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
         **{"mobilenet": "imagenet", "mobilenet_size": 96, "mobilenet_limit": None, "mobilenet_epochs": (1, 3)},
+        **{"quiz_scale": "laptop"},
     },
 }
 _TEACHER = ("teacher_epochs", "teacher_width")
@@ -75,10 +61,10 @@ class Scale:
         mobilenet: where MobileNetV2's weights come from (KD_MOBILENET): "imagenet", "signs" or a weights file.
         limit: images in each split at most; None for all.
         seeds: one training of each student per seed.
+        sweep_seeds: how many of them notebook 03 gives to each change of the recipe.
         epochs, teacher_epochs, sweep_epochs: passes over the training images.
         batch_size: images a step, for teacher and student.
         teacher_width: `stream_width` of the teacher.
-        sweep_seeds: how many of the seeds notebook 03 gives to each change of the recipe.
         sweep_alphas, sweep_temperatures: the grid that notebook 04 tries on validation images.
         quiz_scale: name of the scale whose drawn-sign networks compete with the reader.
         views: K, the number of fixed views of each image that the student is shown.
@@ -94,13 +80,13 @@ class Scale:
     mobilenet: str
     limit: int | None
     seeds: tuple
+    sweep_seeds: int
     epochs: int
     batch_size: int
     views: int
     teacher_epochs: int
     teacher_width: int
     sweep_epochs: int
-    sweep_seeds: int
     sweep_alphas: tuple
     sweep_temperatures: tuple
     quiz_scale: str

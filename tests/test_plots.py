@@ -1,5 +1,7 @@
 """Tests of kd_lib.plots: every function returns labelled Axes that show the numbers they were given."""
 
+import io
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -7,6 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
 
 from kd_lib import plots, results  # noqa: E402
 from kd_lib.evaluation import Report  # noqa: E402
@@ -167,3 +170,13 @@ def test_a_network_keeps_its_colour_whatever_the_order():
 def test_saving_twice_gives_the_same_bytes(tmp_path):
     files = [plots.save(DRAW["compare_bars"](), tmp_path / "a" / f"{name}.png") for name in "xy"]
     assert files[0].read_bytes() == files[1].read_bytes() and b"Software" not in files[0].read_bytes()
+
+
+def test_notebooks_store_figures_small_and_in_nearly_the_same_colours():
+    generator = np.random.default_rng(0)
+    axes = plots.gallery(generator.integers(0, 255, (24, 32, 32, 3)).astype(np.uint8), title="Noise")
+    full, light = io.BytesIO(), io.BytesIO(plots._light_png(axes[0, 0].figure))
+    axes[0, 0].figure.savefig(full, format="png", dpi="figure", bbox_inches="tight", facecolor="white")
+    assert len(light.getvalue()) < 0.6 * len(full.getvalue())
+    before, after = (np.asarray(Image.open(file).convert("RGB")).astype(int) for file in (full, light))
+    assert before.shape == after.shape and np.abs(before - after).mean() < 16
