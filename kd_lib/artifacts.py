@@ -7,6 +7,7 @@ Left out: training (see `kd_lib.training`) and any format that could run code wh
 """
 
 import contextlib
+import errno
 import hashlib
 import inspect
 import json
@@ -65,27 +66,36 @@ def source_of(thing):
 
 
 @contextlib.contextmanager
-def writing(path):
+def writing(path, size=0):
     """Yield a temporary path beside `path` and rename it to `path` on success; remove it on any error.
+
+    Args:
+        path: file to write; its folder is made if it is missing.
+        size: bytes that will be written at most, if known: a disk with less room is refused before anything is written.
 
     Raises:
         OSError: the file could not be written (disk full, no permission); what stood at `path` is untouched.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.name)
-    os.close(handle)
-    temporary = Path(name)
+    path, temporary = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(path.parent).free < size:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.name)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error  # HDF5 adds a page of its own
         message = (
-            f"Could not write {path}: {error.strerror or error}. Free some space or check permissions, then run the"
+            f"Could not write {path}: {reason}. Free some space or check permissions, then run the same command again: "
+            "what was finished before is kept."
         )
-        raise OSError(error.errno, f"{message} same command again: what was finished before is kept.") from error
+        raise OSError(error.errno or errno.EIO, message) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path, value):
@@ -131,7 +141,7 @@ class Artifact:
             if record["weights"]:
                 load_weights(model, folder / "weights.npz")
             return record
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             warnings.warn(f"The artifact {folder} is corrupt ({error}); it is made again.", stacklevel=3)
             if folder == self.folder:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -155,7 +165,8 @@ def save_weights(model, path):
     """
     arrays = {}
     for index, value in enumerate(model.get_weights()):
-        arrays[f"{index:04d}"] = np.asarray(value, np.float16)
+        with np.errstate(over="ignore"):  # reported below, by name
+            arrays[f"{index:04d}"] = np.asarray(value, np.float16)
         if not np.all(np.isfinite(arrays[f"{index:04d}"])):
             raise ValueError(f"Weight {model.weights[index].path} of {model.name} is not finite in float16.")
     with writing(path) as temporary, open(temporary, "wb") as file:

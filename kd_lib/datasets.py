@@ -152,8 +152,8 @@ def load_dataset(name, *, image_size=32, crop=False, seed=0, data_dir=None, limi
         seed: decides which groups (tracks, poles, instances) are held out for validation: 15 % of each class, at
             least one. Test images, and how signs are drawn, do not depend on it.
         data_dir: folder of the downloaded archives instead of KD_HOME/archives.
-        limit: at most this many images in each split, balanced over classes. Training takes whole tracks while they
-            fit; validation and test take few frames of many tracks.
+        limit: at most this many images in each split, balanced over classes. Training takes six frames a track while
+            they fit; validation and test take one frame of as many tracks as there are, then a second.
 
     Returns:
         `Dataset`.

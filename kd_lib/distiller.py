@@ -108,7 +108,7 @@ class Distiller(keras.Model):
 
     def call(self, x, training=None):
         """Return the student's logits, float [batch, classes], for images [batch, height, width, 3]."""
-        return self.student(_fit_to(self.student, x), training=training)
+        return self.student(fit_to(self.student, x), training=training)
 
     def compile(self, optimizer="adam", metrics=("accuracy",), label_loss=None, **kwargs):
         """Configure training.
@@ -124,7 +124,9 @@ class Distiller(keras.Model):
         """
         if "loss" in kwargs:
             raise ValueError("Distiller.compile has no argument `loss`: pass the loss on labels as `label_loss`.")
-        self.label_loss = _checked_label_loss(label_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        self.label_loss = _checked_label_loss(
+            label_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        )
         self.distillation_loss = _PerExample(
             lambda teacher_logits, logits: self._distillation(logits, teacher_logits, self._temperature)
         )
@@ -161,7 +163,7 @@ class Distiller(keras.Model):
         """Return y as a dict, completed by the teacher's logits on x if there is a teacher and y brings none."""
         targets = dict(y) if isinstance(y, dict) else {} if y is None else {"label": y}
         if self.teacher is not None and "teacher_logits" not in targets:
-            seen = _fit_to(self.teacher, x)
+            seen = fit_to(self.teacher, x)
             targets["teacher_logits"] = ops.stop_gradient(self.teacher(seen, training=False))
         return targets
 
@@ -301,7 +303,7 @@ def _check_heads(student, teacher):
         )
 
 
-def _fit_to(network, images):
+def fit_to(network, images):
     """Return the images at the network's input size: the smaller of two networks sees an area-resized copy."""
     size = tuple(network.input_shape[1:3])
     seen = tuple(images.shape[1:3])

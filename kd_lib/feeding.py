@@ -4,8 +4,8 @@ The order of a whole training is a plain array, a function of the seed alone, so
 on with the very batch it would have seen. Left out: reading data sets (see `kd_lib.datasets`).
 """
 
-import json
 import time
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,24 +106,32 @@ def cached_teacher_logits(teacher, split, table, *, strength, facts, progress=pr
     Returns:
         float16 [K, n, classes], memory-mapped.
     """
-    from kd_lib.distiller import _fit_to
+    from kd_lib.distiller import fit_to
 
     views = 1 if table is None else len(table)
-    facts = {**facts, "teacher": artifacts.fingerprint(teacher), "strength": strength, "views": views}
+    shown = {"strength": strength, "views": None if table is None else views}
+    facts = {**facts, **shown, "teacher": artifacts.fingerprint(teacher)}
     artifact = artifacts.Artifact("teacher-logits", facts)
     path = artifact.folder / "logits.npy"
-    if path.exists():
-        return np.load(path, mmap_mode="r", allow_pickle=False)
     count, size = len(split), 256
+    shape = (views, count, teacher.output_shape[-1])
+    if path.exists():
+        try:
+            found = np.load(path, mmap_mode="r", allow_pickle=False)
+            if found.shape != shape:
+                raise ValueError(f"shape {found.shape} instead of {shape}")
+            return found
+        except (OSError, ValueError, EOFError) as error:
+            warnings.warn(f"The teacher's answers in {path} are corrupt ({error}); they are made again.", stacklevel=2)
     steps = np.arange(0, count, size)
-    logits = np.empty((views, count, teacher.output_shape[-1]), np.float16)
+    logits = np.empty(shape, np.float16)
     started = time.perf_counter()
     import tensorflow as tf
 
     @tf.function
     def answer(images, numbers):
         return teacher(
-            _fit_to(teacher, augment(images, numbers, strength if table is not None else 0.0)), training=False
+            fit_to(teacher, augment(images, numbers, strength if table is not None else 0.0)), training=False
         )
 
     for view in range(views):
@@ -132,8 +140,7 @@ def cached_teacher_logits(teacher, split, table, *, strength, facts, progress=pr
             numbers = np.zeros((len(split.images[rows]), 12), np.float32) if table is None else table[view, rows]
             logits[view, rows] = answer(tf.constant(split.images[rows]), tf.constant(numbers)).numpy()
         progress(f"teacher's answers: view {view + 1} of {views}, {time.perf_counter() - started:.0f} s")
-    artifact.folder.mkdir(parents=True, exist_ok=True)
-    (artifact.folder / "config.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    artifacts.write_json(artifact.folder / "config.json", facts)
     with artifacts.writing(path) as temporary, open(temporary, "wb") as file:
         np.save(file, logits)
     return np.load(path, mmap_mode="r", allow_pickle=False)

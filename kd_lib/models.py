@@ -79,9 +79,8 @@ def teacher(num_classes, image_size=32, stream_width=64, downsample=False):
         image_size: side of the input in pixels, at least 8.
         stream_width: channels of each stream of a cell. 64 gives about 7.4 M parameters and 7.5 G multiply-adds an
             image at 32 pixels without downsampling: for a GPU.
-        downsample: halve the map between stages (images of at least 16 pixels). With a narrow stream it then trains on
-            a
-            CPU: stream_width=12 is 80 M multiply-adds.
+        downsample: halve the map between stages (images of at least 16 pixels). With a narrow stream it then trains
+            on a CPU: stream_width=12 is 80 M multiply-adds.
 
     Returns:
         keras.Model, uint8 or float [batch, image_size, image_size, 3] in 0..255 -> float32 logits [batch, num_classes].

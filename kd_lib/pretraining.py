@@ -13,19 +13,19 @@ from kd_lib import artifacts, datasets, models
 from kd_lib.scale import home
 from kd_lib.training import Config, fit_or_load, seeded
 
-FIRST_BLOCK = 13  # of 16; from here on the map is small, features are about whole objects, and a step costs little
+FIRST_BLOCK = (
+    13  # of 16. From here on maps are small and features are about whole objects; a training step costs little.
+)
+HEAD_RATE = 3e-3  # peak learning rate of the head alone; the top of the network gets a tenth of it
 
 
-def backbone_weights(choice, *, image_size, limit=None, epochs=4, batch_size=64):
+def backbone_weights(choice, *, scale):
     """Return what `models.mobilenet_v2(weights=...)` takes for a choice of weights.
 
     Args:
         choice: "imagenet" (Keras downloads it when the model is built), "signs" (see `pretrain`: made if absent), or
             the path of a weights file of the backbone.
-        image_size: side in pixels that the backbone is pretrained at; only for "signs", as are the rest.
-        limit: drawn images to pretrain on at most; None for all.
-        epochs: passes over them.
-        batch_size: images a step.
+        scale: Scale; its amounts for MobileNetV2 are those of "signs".
 
     Returns:
         str: "imagenet", or the path of an existing file.
@@ -36,11 +36,12 @@ def backbone_weights(choice, *, image_size, limit=None, epochs=4, batch_size=64)
     if choice == "imagenet":
         return choice
     if choice == "signs":
-        return str(pretrain(image_size=image_size, limit=limit, epochs=epochs, batch_size=batch_size))
+        size, limit, epochs = scale.mobilenet_size, scale.mobilenet_limit, scale.mobilenet_epochs[0]
+        return str(pretrain(image_size=size, limit=limit, epochs=epochs, batch_size=scale.batch_size))
     path = Path(choice).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
-            f"KD_MOBILENET must be 'imagenet', 'signs' or an existing weights file of MobileNetV2's backbone. "
+            "KD_MOBILENET must be 'imagenet', 'signs' or an existing weights file of MobileNetV2's backbone. "
             f"Received: {str(choice)!r}"
         )
     return str(path)
@@ -54,7 +55,7 @@ def weights_name(choice):
 def pretrain(*, image_size=96, limit=None, epochs=4, batch_size=64, progress=True):
     """Train MobileNetV2 from random weights on drawn signs, or load it, and keep its backbone as a weights file.
 
-    Tracks that `load_dataset` holds out for validation or test are held out here too, so that a network which starts
+    Signs that `load_dataset` holds out for validation or test are held out here too, so that a network which starts
     from these weights may be judged on drawn signs. A training that was killed goes on after its last finished epoch.
 
     Args:
@@ -77,7 +78,7 @@ def pretrain(*, image_size=96, limit=None, epochs=4, batch_size=64, progress=Tru
     model = seeded(0, models.mobilenet_v2, dataset.num_classes, image_size, weights=None)
     config = Config(epochs=epochs, batch_size=batch_size, learning_rate=3e-3, views="online")
     run = fit_or_load("mobilenet_v2-pretrained-on-signs", model, dataset, config, progress=progress)
-    # Written each time, in a second: a damaged or missing file never outlives a run.
+    # Written each time, in a second: a damaged or missing file does not outlive a run.
     path = home() / "artifacts" / f"{run.name}-{run.key}" / "backbone.weights.h5"
     with artifacts.writing(path) as temporary:
         run.model.get_layer("backbone").save_weights(temporary)
@@ -103,34 +104,33 @@ def unfreeze_top(model, first_block=FIRST_BLOCK):
     names = [layer.name for layer in backbone.layers]
     if f"block_{first_block}_expand" not in names:
         raise ValueError(f"first_block must be a whole number from 1 to 16. Received: {first_block!r}")
-    backbone.trainable = True  # a frozen parent hides the flags of all that it holds
+    backbone.trainable = True  # a frozen parent would hide the flags of all that it holds
     first = names.index(f"block_{first_block}_expand")
     for place, layer in enumerate(backbone.layers):
         layer.trainable = place >= first and not isinstance(layer, keras.layers.BatchNormalization)
 
 
-def fine_tune(dataset, *, weights, start, image_size, epochs, batch_size=64, learning_rate=1e-3, seed=0):
+def fine_tune(dataset, scale):
     """Fit MobileNetV2 to a data set in two stages: the head alone, then head and top at a tenth of the rate.
 
     Args:
         dataset: from `kd_lib.load_dataset`.
-        weights: from `backbone_weights`.
-        start: the name of those weights, from `weights_name`; part of the artifacts' keys.
-        image_size: side in pixels that the network works at.
-        epochs: (epochs of the head, epochs of the top).
-        batch_size: images a step.
-        learning_rate: peak rate of the first stage.
-        seed: of the head's initial weights and the order of images.
+        scale: Scale; says from which weights, at which size and for how long.
 
     Returns:
-        (Run, Run) of the two stages. Both hold one model, which has been through both.
+        (Run, Run) of the two stages. Both hold the same model, which has been through both.
+
+    Raises:
+        FileNotFoundError, ConnectionError, ValueError: the weights of `scale.mobilenet` cannot be had.
     """
-    model = seeded(seed, models.mobilenet_v2, dataset.num_classes, image_size, weights=weights)
-    start = f"{start} {artifacts.fingerprint(model.get_layer('backbone'))}"
-    common = {"batch_size": batch_size, "views": "online", "seed": seed}
+    weights = backbone_weights(scale.mobilenet, scale=scale)
+    model = seeded(0, models.mobilenet_v2, dataset.num_classes, scale.mobilenet_size, weights=weights)
+    start = f"{weights_name(scale.mobilenet)} {artifacts.fingerprint(model.get_layer('backbone'))}"
+    _, head_epochs, top_epochs = scale.mobilenet_epochs
+    common = {"batch_size": scale.batch_size, "views": "online", "warmup_epochs": 0.2}
     freeze_backbone(model)
-    config = Config(epochs=epochs[0], learning_rate=learning_rate, start=start, **common)
+    config = Config(epochs=head_epochs, learning_rate=HEAD_RATE, start=start, **common)
     head = fit_or_load("mobilenet_v2-head", model, dataset, config)
     unfreeze_top(model)
-    config = Config(epochs=epochs[1], learning_rate=learning_rate / 10, start=f"{start}, head {head.key}", **common)
+    config = Config(epochs=top_epochs, learning_rate=HEAD_RATE / 10, start=f"{start}, head {head.key}", **common)
     return head, fit_or_load("mobilenet_v2", model, dataset, config)

@@ -22,14 +22,14 @@ _AMOUNTS = {
         **{"limit": 430, "seeds": (0,), "epochs": 2, "batch_size": 43, "views": 2},
         **{"teacher_epochs": 1, "teacher_width": 4},
         **{"sweep_epochs": 1, "sweep_seeds": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,)},
-        **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 86, "mobilenet_epochs": (1, 1)},
+        **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 86, "mobilenet_epochs": (1, 1, 1)},
         **{"quiz_scale": "smoke"},
     },
     "laptop": {
         **{"limit": 2580, "seeds": (0, 1, 2), "epochs": 10, "batch_size": 64, "views": 4},
         **{"teacher_epochs": 10, "teacher_width": 6},
         **{"sweep_epochs": 3, "sweep_seeds": 1, "sweep_alphas": (0.0, 0.1, 0.5), "sweep_temperatures": (1.0, 4.0)},
-        **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 860, "mobilenet_epochs": (1, 1)},
+        **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 860, "mobilenet_epochs": (4, 3, 3)},
         **{"quiz_scale": "laptop"},
     },
     "full": {
@@ -37,7 +37,7 @@ _AMOUNTS = {
         **{"teacher_epochs": 12, "teacher_width": 12},
         **{"sweep_epochs": 4, "sweep_seeds": 1},
         **{"sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
-        **{"mobilenet": "imagenet", "mobilenet_size": 96, "mobilenet_limit": None, "mobilenet_epochs": (1, 3)},
+        **{"mobilenet": "imagenet", "mobilenet_size": 96, "mobilenet_limit": None, "mobilenet_epochs": (4, 1, 3)},
         **{"quiz_scale": "laptop"},
     },
 }
@@ -70,7 +70,7 @@ class Scale:
         views: K, the number of fixed views of each image that the student is shown.
         mobilenet_size: pixels, the side of MobileNetV2's input.
         mobilenet_limit: images in each split for MobileNetV2 at most; None for all.
-        mobilenet_epochs: epochs of the head alone, and of the top of the network.
+        mobilenet_epochs: epochs of its pretraining on drawn signs, of its head alone, and of its top.
         alpha, temperature: the distiller's settings.
     """
 

@@ -6,6 +6,7 @@ from there. Left out: choosing hyperparameters, and looking at test images.
 """
 
 import json
+import math
 import os
 import time
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from kd_lib import artifacts, feeding
-from kd_lib.distiller import Distiller
+from kd_lib.distiller import Distiller, fit_to
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,7 @@ class _Checkpoint(keras.callbacks.Callback):
         self.epoch, self.seconds = epoch + 1, self.seconds + time.perf_counter() - self.started
         folder, name = self.artifact.folder, f"checkpoint-{self.epoch:04d}.weights.h5"
         if np.isfinite(logs["loss"]):
-            with artifacts.writing(folder / name) as temporary:
+            with artifacts.writing(folder / name, self._size()) as temporary:
                 self.model.save_weights(temporary)
             saved = {"epoch": self.epoch, "seconds": self.seconds, "history": self.history, "weights": name}
             artifacts.write_json(folder / "checkpoint.json", saved)
@@ -275,6 +276,11 @@ class _Checkpoint(keras.callbacks.Callback):
             f"{self.seconds:.0f} s, {left:.0f} s left",
             end="\n" if self.epoch == self.config.epochs else "\r",
         )
+
+    def _size(self):
+        """Bytes of a checkpoint at most: HDF5 can take the interpreter down with it when the disk is full."""
+        variables = (*self.model.variables, *self.model.optimizer.variables)
+        return 2**20 + 8 * sum(math.prod(variable.shape) for variable in variables)
 
     def _line(self, text, end="\n"):
         if self.progress:
@@ -294,7 +300,7 @@ def _reestimate_batchnorm(model, feed):
     for step, (images, _) in enumerate(feed):
         for norm in norms:
             norm.momentum = step / (step + 1)
-        model(images, training=True)
+        model(fit_to(model, images), training=True)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 

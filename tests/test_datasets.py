@@ -448,10 +448,14 @@ def test_fifteen_percent_of_each_class_s_groups_are_held_out():
     assert not set(table.groups[held]) & set(table.groups[~held])
 
 
-def test_limit_takes_whole_tracks_for_training_and_many_tracks_for_evaluation():
+def test_limit_takes_a_few_frames_a_track_for_training_and_fewer_of_more_tracks_for_evaluation():
     table = table_of((10, 10, 10), 30)
-    whole = selection.limited(table.labels, table.groups, 180, seed=0, spread=False)
-    assert np.unique(table.groups[whole], return_counts=True)[1].tolist() == [30] * 6
+    few = selection.limited(table.labels, table.groups, 90, seed=0, spread=False)
+    assert np.unique(table.groups[few], return_counts=True)[1].tolist() == [6] * 15
+    spread = selection.limited(table.labels, table.groups, 90, seed=0, spread=True)
+    assert np.unique(table.groups[spread], return_counts=True)[1].tolist() == [3] * 30
+    more = selection.limited(table.labels, table.groups, 360, seed=0, spread=False)
+    assert np.unique(table.groups[more], return_counts=True)[1].tolist() == [12] * 30
     spread = selection.limited(table.labels, table.groups, 180, seed=0, spread=True)
     assert np.unique(table.groups[spread], return_counts=True)[1].tolist() == [6] * 30
     one = selection.limited(table.labels, table.groups, 3, seed=0, spread=False)

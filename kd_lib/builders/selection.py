@@ -3,6 +3,7 @@
 import numpy as np
 
 SHARE = 0.15  # of each class's groups that are held out
+FEW = 6  # frames of a track: a few of many tracks teach more than all of one, and still show what a track is
 
 
 def split_rows(table, seed, limit):
@@ -55,8 +56,8 @@ def limited(labels, groups, limit, seed, spread):
         groups: int array [n].
         limit: number of rows; None: all.
         seed: int.
-        spread: False takes whole groups, one after another (the last one partly); True takes one row of every group,
-            then a second of every group, and so on.
+        spread: False takes `FEW` rows of one group after another, then `FEW` more of each; True takes one row of every
+            group, then a second of every group, and so on.
 
     Returns:
         int array of row numbers, ascending.
@@ -68,8 +69,10 @@ def limited(labels, groups, limit, seed, spread):
     group_turn = generator.permutation(len(values))[group_of]
     # Steps of the golden ratio: the first few frames taken from a track lie far apart in it.
     frame_turn = _position(group_of) * 0.6180339887 % 1
-    order = np.lexsort((group_turn, frame_turn) if spread else (frame_turn, group_turn))
-    # frame_turn differs from track to track only by position, so equal positions tie and group_turn decides.
+    rank = np.empty(len(labels), int)
+    by_frame = np.argsort(frame_turn, kind="stable")
+    rank[by_frame] = _position(group_of[by_frame])
+    order = np.lexsort((group_turn, rank) if spread else (rank, group_turn, rank // FEW))
     turn = np.empty(len(labels))
     turn[order] = _position(labels[order])
     class_turn = generator.permutation(int(labels.max()) + 1)[labels]

@@ -1,0 +1,354 @@
+"""Tests of kd_lib.artifacts: written whole or not at all, found by everything that decides them, never unpickled."""
+
+import dataclasses
+import errno
+import json
+import linecache
+import os
+import pickle
+import resource
+import shutil
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from kd_lib import Distiller, artifacts, training
+from kd_lib.artifacts import Artifact, describe_model, fingerprint, key_of, load_weights, save_weights, source_of, writing
+
+RECORD = {"history": {"loss": [1.0]}, "seconds": 2.0, "weights": True}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("KD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(artifacts, "SHIPPED", (tmp_path / "shipped",))
+    return tmp_path / "home"
+
+
+def network(seed=0, units=4, rate=0.0, activation="relu", name="network"):
+    keras.utils.set_random_seed(seed)
+    inputs = layers.Input((6,), name="x")
+    x = layers.Dense(units, activation=activation, name="hidden")(inputs)
+    x = layers.Dropout(rate, name="dropout")(x)
+    return keras.Model(inputs, layers.Dense(3, name="logits")(x), name=name)
+
+
+def rounded(model):
+    return [np.asarray(value, np.float16).astype(np.float32) for value in model.get_weights()]
+
+
+def assert_weights(model, values):
+    for found, expected in zip(model.get_weights(), values, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+# Writing
+
+
+def test_a_file_is_written_whole_and_its_folder_made(tmp_path):
+    path = tmp_path / "new" / "folder" / "file.txt"
+    with writing(path) as temporary:
+        assert temporary.parent == path.parent and not path.exists()
+        temporary.write_text("whole")
+    assert path.read_text() == "whole" and names(tmp_path) == ["file.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(type(error)), writing(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old" and names(tmp_path) == ["file.txt"]
+
+
+def test_a_failing_rename_leaves_the_old_file_and_says_what_to_do(tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="Could not write .*file.txt: No space left.*Free some space.*same command") as caught:
+        artifacts.write_json(path, {"new": 1})
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_text() == "old" and names(tmp_path) == ["file.txt"]
+
+
+def test_a_disk_that_fills_while_writing_leaves_the_old_weights(tmp_path):
+    path = tmp_path / "weights.npz"
+    save_weights(network(), path)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # stands for the full disk
+    try:
+        with pytest.raises(OSError, match=f"Could not write {path}: File too large"):
+            save_weights(network(seed=1, units=2000), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before and names(tmp_path) == ["weights.npz"]
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(OSError, match="No space left.*Free some space"), writing(tmp_path / "file", size=1001):
+        pytest.fail("it should not have begun")
+    with writing(tmp_path / "file", size=1000) as temporary:
+        temporary.write_text("fits")
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("a file where a folder should be")
+    with pytest.raises(OSError, match="Could not write .*file/inside.json.*permissions"):
+        artifacts.write_json(tmp_path / "file" / "inside.json", {})
+
+
+# Weights
+
+
+def test_weights_come_back_rounded_to_float16(tmp_path):
+    model, other = network(), network(seed=1)
+    save_weights(model, tmp_path / "weights.npz")
+    load_weights(other, tmp_path / "weights.npz")
+    assert_weights(other, rounded(model))
+    assert not np.array_equal(model.get_weights()[0], other.get_weights()[0])
+    assert all(value.dtype == np.float32 for value in other.get_weights())
+
+
+def test_a_weight_that_float16_cannot_hold_is_named_and_nothing_is_written(tmp_path):
+    model = network()
+    model.get_layer("hidden").bias.assign([0, 1e6, 0, 0])
+    with pytest.raises(ValueError, match="hidden/bias of network is not finite in float16"):
+        save_weights(model, tmp_path / "weights.npz")
+    assert not names(tmp_path)
+
+
+def test_weights_of_another_network_are_refused_and_change_nothing(tmp_path):
+    save_weights(network(units=5), tmp_path / "weights.npz")
+    model = network()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="do not fit the 4 weights of network"):
+        load_weights(model, tmp_path / "weights.npz")
+    assert_weights(model, before)
+
+
+class Trap:
+    """Leaves a file behind if it is ever unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_nothing_is_unpickled(tmp_path):
+    trap, path = tmp_path / "trap", tmp_path / "weights.npz"
+    objects = np.empty(1, object)
+    objects[0] = Trap(trap)
+    for write in (lambda: np.savez(path, **{"0000": objects}), lambda: path.write_bytes(pickle.dumps(Trap(trap)))):
+        write()
+        with pytest.raises(ValueError):
+            load_weights(network(), path)
+    assert not trap.exists()
+    pickle.loads(path.read_bytes()).close()  # the trap works
+    assert trap.exists()
+
+
+# Artifacts
+
+
+def test_what_was_saved_is_found_and_loaded():
+    model, other = network(), network(seed=1)
+    artifact = Artifact("student", {"a": 1})
+    assert artifact.find() is None and artifact.load(other) is None
+    artifact.save(model, RECORD)
+    found = Artifact("student", {"a": 1}).load(other)
+    assert {name: found[name] for name in RECORD} == RECORD
+    assert_weights(other, rounded(model))
+    assert json.loads((artifact.folder / "config.json").read_text()) == {"a": 1}
+    assert Artifact("student", {"a": 2}).find() is None and Artifact("teacher", {"a": 1}).find() is None
+
+
+def test_an_artifact_is_found_under_its_name_and_key_in_kd_home(home):
+    artifact = Artifact("student", {"a": 1})
+    assert artifact.folder == home / "artifacts" / f"student-{artifact.key}" and len(artifact.key) == 12
+
+
+def test_without_weights_the_history_alone_is_kept():
+    artifact = Artifact("sweep", {})
+    artifact.save(network(), {**RECORD, "weights": False})
+    assert "weights.npz" not in names(artifact.folder)
+    model = network(seed=1)
+    before = model.get_weights()
+    assert artifact.load(model)["history"] == {"loss": [1.0]}
+    assert_weights(model, before)
+
+
+def test_an_artifact_that_was_not_finished_is_not_found(monkeypatch):
+    def full(model, path):
+        raise OSError(errno.ENOSPC, "full")
+
+    artifact = Artifact("student", {})
+    monkeypatch.setattr(artifacts, "save_weights", full)
+    with pytest.raises(OSError, match="full"):
+        artifact.save(network(), RECORD)
+    assert artifact.find() is None
+
+
+def test_kd_homes_own_artifact_comes_before_the_one_that_comes_with_the_project(tmp_path):
+    artifact = Artifact("student", {})
+    artifact.save(network(), RECORD)
+    shutil.copytree(artifact.folder, tmp_path / "shipped" / artifact.folder.name)
+    assert artifact.find() == artifact.folder
+    shutil.rmtree(artifact.folder)
+    assert artifact.find() == tmp_path / "shipped" / artifact.folder.name
+    assert artifact.load(network(seed=1)) is not None
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+CORRUPTIONS = {
+    "cut weights": lambda folder: cut(folder / "weights.npz"),
+    "no weights": lambda folder: (folder / "weights.npz").unlink(),
+    "empty weights": lambda folder: (folder / "weights.npz").write_bytes(b""),
+    "a flipped byte": lambda folder: _flip(folder / "weights.npz"),
+    "weights of another network": lambda folder: save_weights(network(units=9), folder / "weights.npz"),
+    "half a history": lambda folder: (folder / "history.json").write_text('{"history": {"lo'),
+    "an empty history": lambda folder: (folder / "history.json").write_text("{}"),
+    "a history that is a list": lambda folder: (folder / "history.json").write_text("[]"),
+}
+
+
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 4] ^= 255
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_a_corrupt_artifact_is_reported_removed_and_made_again(kind):
+    artifact, model = Artifact("student", {}), network()
+    artifact.save(model, RECORD)
+    CORRUPTIONS[kind](artifact.folder)
+    other = network(seed=1)
+    before = other.get_weights()
+    with pytest.warns(UserWarning, match=f"{artifact.folder.name} is corrupt.*made again"):
+        assert artifact.load(other) is None
+    assert_weights(other, before)
+    assert not artifact.folder.exists()
+    artifact.save(model, RECORD)
+    assert artifact.load(other) is not None
+
+
+def test_a_corrupt_artifact_of_the_project_is_reported_and_left_where_it_is(tmp_path):
+    artifact = Artifact("student", {})
+    artifact.save(network(), RECORD)
+    shipped = tmp_path / "shipped" / artifact.folder.name
+    shutil.move(artifact.folder, shipped)
+    cut(shipped / "weights.npz")
+    with pytest.warns(UserWarning, match="corrupt"):
+        assert artifact.load(network()) is None
+    assert shipped.exists()
+
+
+# Keys
+
+
+def test_the_key_depends_on_every_fact_and_not_on_their_order():
+    facts = {"a": 1, "b": {"c": [1, 2], "d": "x"}}
+    assert key_of(facts) == key_of({"b": {"d": "x", "c": [1, 2]}, "a": 1})
+    others = ({"a": 2, "b": facts["b"]}, {"a": 1}, {**facts, "e": None}, {"a": 1, "b": {"c": [2, 1], "d": "x"}})
+    assert len({key_of(facts), *map(key_of, others)}) == 5
+
+
+def test_a_model_is_described_by_what_decides_its_training():
+    frozen = network()
+    frozen.get_layer("hidden").trainable = False
+    nested = keras.Sequential([layers.Input((6,)), network(name="inside")], name="network")
+    nested_other = keras.Sequential([layers.Input((6,)), network(units=5, name="inside")], name="network")
+    different = [network(), network(units=5), network(rate=0.1), network(activation="tanh"), frozen, nested, nested_other]
+    described = [json.dumps(describe_model(model)) for model in different]
+    assert len(set(described)) == len(different)
+    assert describe_model(network(seed=0)) == describe_model(network(seed=7)), "weights are not part of it"
+
+
+def test_a_fingerprint_tells_weights_apart_at_the_precision_in_which_they_are_kept(tmp_path):
+    model, other = network(), network(seed=1)
+    assert fingerprint(model) != fingerprint(other)
+    save_weights(model, tmp_path / "weights.npz")
+    load_weights(other, tmp_path / "weights.npz")
+    assert fingerprint(model) == fingerprint(other)
+
+
+def facts_of(distiller=None, config=None, fingerprint=None):
+    dataset = SimpleNamespace(fingerprint=fingerprint or {"name": "signs", "limit": 10})
+    distiller = distiller or Distiller(network(), network(seed=1), alpha=0.1, temperature=4.0)
+    config = config or training.Config(epochs=3)
+    return key_of(training._facts(distiller, distiller.student, distiller.teacher, dataset, config))
+
+
+OTHER_VALUES = {
+    "epochs": 4, "batch_size": 64, "learning_rate": 1e-3, "weight_decay": 0.01, "warmup_epochs": 2.0, "ema": 0.9,
+    "label_smoothing": 0.1, "balance": 0.5, "views": "online", "strength": 0.5, "seed": 1, "view_seed": 1, "refit": True,
+    "keep_weights": False, "start": "signs",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(training.Config)])
+def test_every_field_of_the_configuration_enters_the_key(field):
+    changed = dataclasses.replace(training.Config(epochs=3), **{field: OTHER_VALUES[field]})
+    assert facts_of() == facts_of(config=training.Config(epochs=3)) != facts_of(config=changed)
+
+
+def test_network_distiller_teacher_and_data_enter_the_key():
+    teacher = network(seed=1)
+    keys = [
+        facts_of(),
+        facts_of(Distiller(network(units=5), teacher)),
+        facts_of(Distiller(network(), teacher, alpha=0.2)),
+        facts_of(Distiller(network(), teacher, temperature=2.0)),
+        facts_of(Distiller(network(), teacher, loss=lambda student, teacher, temperature: 0.0)),
+        facts_of(Distiller(network(), network(seed=2))),
+        facts_of(Distiller(network(), alpha=1.0)),
+        facts_of(fingerprint={"name": "signs", "limit": 20}),
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+CELL = '''
+import keras
+from kd_lib import Distiller as Base
+
+class Distiller(Base):
+    def compute_loss(self, *args, **options):
+        return {factor} * super().compute_loss(*args, **options)
+'''
+
+
+def run_cell(source, number):
+    """Run a cell as IPython does: in the module __main__, with its source known to linecache alone."""
+    name = f"<ipython-input-{number}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    namespace = {"__name__": "__main__"}
+    exec(compile(source, name, "exec"), namespace)
+    return namespace["Distiller"]
+
+
+def test_the_source_of_a_class_defined_in_a_notebook_enters_the_key():
+    first, again, edited = (run_cell(CELL.format(factor=factor), cell) for cell, factor in enumerate((1.0, 1.0, 2.0)))
+    assert "1.0 * super().compute_loss" in source_of(first)
+    keys = [facts_of(kind(network(), network(seed=1))) for kind in (first, again, edited)]
+    assert keys[0] == keys[1] != keys[2]
+    assert keys[0] != facts_of(Distiller(network(), network(seed=1)))

@@ -1,0 +1,231 @@
+"""Tests of kd_lib.feeding: the order of a training is a function of its seed, and the teacher saw what the student sees."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from kd_lib import Distiller, artifacts, feeding
+from kd_lib.datasets import Split
+from kd_lib.training import Config
+from kd_lib.views import augment, view_table
+
+FACTS = {"dataset": "tiny"}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("KD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(artifacts, "SHIPPED", ())
+
+
+def split(count=30, size=8, seed=0):
+    """Images of which each has its number in its first pixel, so that a test can tell what it was shown."""
+    generator = np.random.default_rng(seed)
+    images = generator.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    images[:, 0, 0, 0] = np.arange(count)
+    labels = np.arange(count, dtype=np.int32) % 3
+    return Split(images, labels, np.arange(count, dtype=np.int32), np.array([str(i) for i in range(count)]))
+
+
+def plan(labels=None, *, epochs=4, batch_size=7, views=3, **options):
+    return feeding.plan(split().labels if labels is None else labels, epochs=epochs, batch_size=batch_size, views=views, **options)
+
+
+def teacher(seed=0, size=8, scale=1.0):
+    keras.utils.set_random_seed(seed)
+    inputs = layers.Input((size, size, 3))
+    x = layers.Dropout(0.5)(layers.Flatten()(layers.Rescaling(scale / 255)(inputs)))
+    return keras.Model(inputs, layers.Dense(3)(layers.BatchNormalization()(x)))
+
+
+# The order
+
+
+def test_a_plan_is_a_pure_function_of_its_seed():
+    np.random.seed(0)
+    first = plan(seed=5)
+    np.random.seed(1)
+    keras.utils.set_random_seed(2)
+    second, other = plan(seed=5), plan(seed=6)
+    for name in ("index", "view"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+        assert not np.array_equal(getattr(first, name), getattr(other, name))
+
+
+def test_a_longer_training_begins_like_a_shorter_one():
+    short, long = plan(epochs=2), plan(epochs=5)
+    np.testing.assert_array_equal(long.index[: len(short.index)], short.index)
+    np.testing.assert_array_equal(long.view[: len(short.view)], short.view)
+
+
+def test_an_epoch_shows_every_image_at_most_once_and_drops_other_ones_each_time():
+    order = plan()
+    assert order.steps_per_epoch == 4 and order.index.shape == order.view.shape == (16, 7)
+    assert order.index.dtype == order.view.dtype == np.int32
+    epochs = order.index.reshape(4, 28)
+    assert all(len(set(epoch)) == 28 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4, "each epoch has an order of its own"
+    dropped = [set(range(30)) - set(epoch) for epoch in epochs]
+    assert len(set.union(*dropped)) > 2
+
+
+def test_every_image_goes_round_all_its_views():
+    order = feeding.plan(np.zeros(12, int), epochs=6, batch_size=12, views=3, seed=1)
+    for image in range(12):
+        seen = order.view[order.index == image]
+        assert set(seen[:3]) == set(seen[3:]) == {0, 1, 2}
+    assert len(set(order.view[0])) == 3, "not all images are in the same view at once"
+
+
+def test_without_views_there_is_one():
+    assert not plan(views=None).view.any()
+
+
+def test_a_batch_larger_than_the_data_is_all_of_it():
+    order = plan(np.zeros(5, int), batch_size=128)
+    assert order.steps_per_epoch == 1 and order.index.shape == (4, 5)
+
+
+def test_class_aware_sampling_evens_out_the_classes():
+    labels = np.repeat([0, 1, 2], [900, 90, 10])
+
+    def shares(balance):
+        order = feeding.plan(labels, epochs=20, batch_size=100, views=2, balance=balance)
+        return np.bincount(labels[order.index.ravel()]) / order.index.size
+
+    np.testing.assert_allclose(shares(0.0), [0.9, 0.09, 0.01], atol=1e-9)
+    np.testing.assert_allclose(shares(1.0), [1 / 3] * 3, atol=0.02)
+    root = np.sqrt([0.9, 0.09, 0.01])
+    np.testing.assert_allclose(shares(0.5), root / root.sum(), atol=0.02)
+
+
+def test_classes_without_images_are_no_obstacle_to_class_aware_sampling():
+    order = feeding.plan(np.array([0, 4, 4, 4]), epochs=2, batch_size=2, views=2, balance=1.0)
+    assert set(order.index.ravel()) <= {0, 1, 2, 3}
+
+
+# The views
+
+
+def test_the_configuration_decides_the_table():
+    fixed = feeding.make_table(30, Config(epochs=5, views=2, view_seed=3))
+    np.testing.assert_array_equal(fixed, view_table(30, 2, 3))
+    assert feeding.make_table(30, Config(epochs=5, views=None)) is None
+    online = feeding.make_table(30, Config(epochs=5, views="online", view_seed=3))
+    np.testing.assert_array_equal(online, view_table(30, 5, 3))
+
+
+def test_with_a_view_for_every_epoch_no_image_is_shown_alike_twice():
+    order = plan(views=4, epochs=4)
+    for image in range(30):
+        seen = order.view[order.index == image]
+        assert len(set(seen)) == len(seen)
+
+
+# The batches
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_a_batch_holds_the_images_of_its_row_in_their_views(strength):
+    data, order, table = split(), plan(), view_table(30, 3)
+    for step, (images, labels) in enumerate(feeding.batches(data, order, table, strength=strength).take(3)):
+        index, view = order.index[step], order.view[step]
+        expected = augment(data.images[index], table[view, index], strength)
+        np.testing.assert_allclose(images, expected, atol=1e-2)
+        np.testing.assert_array_equal(labels, data.labels[index])
+        assert images.dtype == "float32" and images.shape == (7, 8, 8, 3)
+
+
+def test_without_a_table_the_images_come_as_they_are():
+    data, order = split(), plan(views=None)
+    for step, (images, _) in enumerate(feeding.batches(data, order, None)):
+        np.testing.assert_array_equal(images, data.images[order.index[step]])
+
+
+def test_batches_can_begin_anywhere_and_are_the_same():
+    data, order, table = split(), plan(), view_table(30, 3)
+    whole = list(feeding.batches(data, order, table))
+    later = list(feeding.batches(data, order, table, first_step=9))
+    assert len(whole) == 16 and len(later) == 7
+    for (images, labels), (images_again, labels_again) in zip(whole[9:], later, strict=True):
+        np.testing.assert_array_equal(images, images_again)
+        np.testing.assert_array_equal(labels, labels_again)
+    assert not list(feeding.batches(data, order, table, first_step=16))
+
+
+def test_teacher_logits_come_with_the_image_and_view_that_they_belong_to():
+    data, order = split(), plan()
+    logits = np.random.default_rng(0).normal(size=(3, 30, 5)).astype(np.float16)
+    for step, (_, y) in enumerate(feeding.batches(data, order, view_table(30, 3), teacher_logits=logits)):
+        np.testing.assert_array_equal(y["teacher_logits"], logits[order.view[step], order.index[step]].astype(np.float32))
+        np.testing.assert_array_equal(y["label"], data.labels[order.index[step]])
+
+
+# The teacher's answers
+
+
+def test_cached_answers_are_the_teachers_on_the_very_view_rounded_to_float16():
+    data, network, table = split(300), teacher(), view_table(300, 2, seed=1)  # more images than one call takes
+    logits = feeding.cached_teacher_logits(network, data, table, strength=0.8, facts=FACTS, progress=lambda line: None)
+    assert logits.shape == (2, 300, 3) and logits.dtype == np.float16
+    for view in range(2):
+        expected = network(augment(data.images, table[view], 0.8), training=False)
+        np.testing.assert_allclose(logits[view], expected, rtol=1e-3, atol=1e-3)
+    assert np.abs(logits[0] - logits[1]).max() > 0.01
+
+
+def test_the_student_is_shown_the_view_that_the_teacher_answered():
+    """The loop closed: batches and cached answers together are what a live teacher would say to each batch."""
+    data, network, table, order = split(), teacher(), view_table(30, 3), plan()
+    logits = feeding.cached_teacher_logits(network, data, table, strength=1.0, facts=FACTS, progress=lambda line: None)
+    for images, y in feeding.batches(data, order, table, teacher_logits=logits):
+        np.testing.assert_allclose(network(images, training=False), y["teacher_logits"], rtol=2e-3, atol=2e-3)
+
+
+def test_cached_answers_without_augmentation_are_to_the_images_themselves():
+    data, network = split(), teacher()
+    logits = feeding.cached_teacher_logits(network, data, None, strength=1.0, facts=FACTS, progress=lambda line: None)
+    np.testing.assert_allclose(logits[0], network(data.images.astype(np.float32)), rtol=1e-3, atol=1e-3)
+
+
+def test_the_teacher_runs_once_and_its_answers_are_opened_the_second_time():
+    data, network, table, lines = split(), teacher(), view_table(30, 2), []
+    first = feeding.cached_teacher_logits(network, data, table, strength=1.0, facts=FACTS, progress=lines.append)
+    assert [line.split(",")[0] for line in lines] == ["teacher's answers: view 1 of 2", "teacher's answers: view 2 of 2"]
+    second = feeding.cached_teacher_logits(network, data, table, strength=1.0, facts=FACTS, progress=lines.append)
+    assert len(lines) == 2
+    np.testing.assert_array_equal(first, second)
+
+
+def test_answers_are_made_anew_for_another_teacher_strength_view_count_or_data_set():
+    data, lines, table = split(), [], view_table(30, 1)
+    changes = [
+        {}, {"teacher": teacher(seed=1)}, {"strength": 0.5}, {"table": view_table(30, 2)}, {"facts": {"dataset": "other"}},
+        {"table": None},
+    ]  # fmt: skip
+    for change in changes:
+        options = {"teacher": teacher(), "split": data, "table": table, "strength": 1.0, "facts": FACTS} | change
+        feeding.cached_teacher_logits(**options, progress=lines.append)
+    assert len(lines) == len(changes) + 1  # one of them has two views
+
+
+@pytest.mark.parametrize("kind", ["cut", "empty", "another shape"])
+def test_corrupt_answers_are_reported_and_made_again(kind, tmp_path):
+    data, network, table = split(), teacher(), view_table(30, 2)
+    options = {"strength": 1.0, "facts": FACTS, "progress": lambda line: None}
+    expected = np.array(feeding.cached_teacher_logits(network, data, table, **options))
+    (path,) = (tmp_path / "home").rglob("logits.npy")
+    if kind == "another shape":
+        np.save(path, expected[:1])
+    else:
+        path.write_bytes(path.read_bytes()[: 150 if kind == "cut" else 0])
+    with pytest.warns(UserWarning, match="logits.npy are corrupt.*made again"):
+        np.testing.assert_array_equal(feeding.cached_teacher_logits(network, data, table, **options), expected)
+
+
+def test_a_teacher_with_a_smaller_input_answers_to_resized_views():
+    data, network, table = split(size=16), teacher(size=8), view_table(30, 1)
+    logits = feeding.cached_teacher_logits(network, data, table, strength=1.0, facts=FACTS, progress=lambda line: None)
+    live = Distiller(teacher(), network).add_teacher_logits(augment(data.images, table[0]), data.labels)["teacher_logits"]
+    np.testing.assert_allclose(logits[0], live, rtol=2e-3, atol=2e-3)
