@@ -196,6 +196,7 @@ def _train(artifact, distiller, student, teacher, dataset, split, config, progre
     )
     distiller.fit(
         feed,
+        shuffle=False,  # the order is the plan's
         epochs=config.epochs,
         initial_epoch=checkpoint.epoch,
         steps_per_epoch=order.steps_per_epoch,
@@ -248,6 +249,8 @@ class _Checkpoint(keras.callbacks.Callback):
                 saved = json.loads(state.read_text(encoding="utf-8"))
                 distiller.optimizer.build(distiller.student.trainable_variables)
                 distiller.load_weights(artifact.folder / saved["weights"])
+                for state, value in zip(_random_states(distiller), saved.get("random", ()), strict=False):
+                    state.assign(value)
                 self.epoch, self.seconds, self.history = saved["epoch"], saved["seconds"], saved["history"]
                 self._line(f"goes on after epoch {self.epoch}")
             except (OSError, ValueError, KeyError) as error:
@@ -265,6 +268,7 @@ class _Checkpoint(keras.callbacks.Callback):
             with artifacts.writing(folder / name, self._size()) as temporary:
                 self.model.save_weights(temporary)
             saved = {"epoch": self.epoch, "seconds": self.seconds, "history": self.history, "weights": name}
+            saved["random"] = [ops.convert_to_numpy(state).tolist() for state in _random_states(self.model)]
             artifacts.write_json(folder / "checkpoint.json", saved)
             for old in folder.glob("checkpoint-*.weights.h5"):
                 if old.name != name:
@@ -285,6 +289,11 @@ class _Checkpoint(keras.callbacks.Callback):
     def _line(self, text, end="\n"):
         if self.progress:
             print(f"{self.artifact.name}: {text}".ljust(118), end=end, flush=True)
+
+
+def _random_states(model):
+    """The states of dropout and its like, which Keras does not save with the weights."""
+    return [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
 
 
 def _remove_checkpoint(folder):

@@ -1,0 +1,37 @@
+"""Run the benchmarks, print them and write their rows."""
+
+import argparse
+from pathlib import Path
+
+from kd_lib import results
+from kd_lib.scale import REPOSITORY
+
+from . import bench_data, bench_pictures, bench_training
+
+BENCHMARKS = {"pictures": bench_pictures, "data": bench_data, "training": bench_training}
+
+
+def main(arguments=None):
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("which", nargs="*", metavar="|".join(BENCHMARKS), help="default: all")
+    parser.add_argument("--images", type=int, default=4096, help="images drawn, augmented, and in an epoch")
+    parser.add_argument("--rounds", type=int, default=5, help="timed runs of each")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--image-size", type=int, default=32, help="pixels")
+    parser.add_argument("--student-width", type=float, default=0.25)
+    parser.add_argument("--teacher-width", type=int, default=12)
+    parser.add_argument("--path", type=Path, default=REPOSITORY / "figures" / "bench.json", help="file of the rows")
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.which) - set(BENCHMARKS))
+    if unknown:
+        parser.error(f"unknown benchmark {', '.join(unknown)}; choose from {', '.join(BENCHMARKS)}")
+    for which in options.which or BENCHMARKS:
+        for name, unit, number in BENCHMARKS[which].measure(options):
+            (value,) = number.values()
+            print(f"{name:<58} {value:>12,.2f} {unit}", flush=True)
+            results.append_bench(name, unit, **number, path=options.path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The benchmarks run and write their rows; how fast anything is, is not tested."""
+
+import json
+import math
+
+import pytest
+from benchmarks.__main__ import main
+from benchmarks.timing import interleaved, ratio
+
+TINY = ["--images", "16", "--rounds", "1", "--batch-size", "8", "--image-size", "16", "--student-width", "0.0625"]
+TINY += ["--teacher-width", "1"]
+
+
+def test_every_row_is_a_positive_number_with_a_unit_and_a_device(tmp_path, capsys):
+    path = tmp_path / "bench.json"
+    main(["pictures", "training", *TINY, "--path", str(path)])
+    rows = json.loads(path.read_text())["rows"]
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(rows) == len({row["name"] for row in rows}) == 7
+    for row, line in zip(rows, printed, strict=True):
+        value = row.get("ratio", row.get("value"))
+        assert math.isfinite(value) and value > 0 and row["unit"] and row["device"]
+        assert line.startswith(row["name"]) and line.endswith(row["unit"])
+    compared = {row["unit"] for row in rows if "ratio" in row}
+    assert compared == {"x plain student", "x keras.distillation"}
+
+
+def test_without_the_archives_reading_them_is_skipped_with_a_word(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KD_HOME", str(tmp_path))
+    main(["data", "--path", str(tmp_path / "bench.json")])
+    assert capsys.readouterr().out.startswith("skipped: gtsrb, archives to arrays (GTSRB_Final_Training_Images.zip")
+    assert not (tmp_path / "bench.json").exists()
+
+
+def test_an_unknown_benchmark_is_refused_with_the_valid_ones(capsys):
+    with pytest.raises(SystemExit):
+        main(["sings"])
+    assert "unknown benchmark sings; choose from pictures, data, training" in capsys.readouterr().err
+
+
+def test_runs_take_turns_after_one_that_warms_up():
+    order = []
+    seconds = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3)
+    assert order == list("abababab")
+    assert [len(times) for times in seconds.values()] == [3, 3]
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios():
+    assert ratio([2.0, 30.0, 6.0], [1.0, 3.0, 2.0]) == 3.0
