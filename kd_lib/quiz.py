@@ -18,7 +18,7 @@ from kd_lib.scale import home
 QUESTIONS = 12
 SEED = 5
 CANDIDATES = 8  # signs drawn of a class, of which the clearest is asked
-SIDE = 12  # pixels that are left of a sign's image before it is enlarged again
+SIDE = 11  # pixels that are left of a sign's image before it is enlarged again
 FILE = "beat_the_student.json"
 
 

@@ -1,5 +1,5 @@
-"""Distillers with one known defect each, as found in published code; every promise that tests/test_distiller.py makes is
-shown to be broken by one of these. Each is kd_lib.Distiller but for the lines that stand here."""
+"""Distillers with one known defect each, as found in published code. Every promise of tests/test_distiller.py is shown
+to be broken by one of these; each is kd_lib.Distiller but for the lines that stand here."""
 
 import keras
 import tensorflow as tf
@@ -9,7 +9,7 @@ from kd_lib import Distiller, losses
 
 
 class ClippedRawLogits(Distiller):
-    """keras.distillation.LogitsDistillation() as it comes: KL of raw logits clipped to [1e-7, 1], without softmax or T²."""
+    """keras.distillation.LogitsDistillation() as it comes: KL of raw logits clipped to [1e-7, 1], no softmax, no T²."""
 
     def __init__(self, student, teacher=None, **options):
         def clipped(student_logits, teacher_logits, temperature):
@@ -177,7 +177,7 @@ class BatchNormInInferenceMode(Distiller):
 
 
 class SnapshotByReference:
-    """"Best weights" that are a list of the live variables: what is restored are the last ones."""
+    """ "Best weights" that are a list of the live variables: what is restored are the last ones."""
 
     def take(self, model):
         self.values = model.weights

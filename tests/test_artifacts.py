@@ -16,7 +16,16 @@ import pytest
 from keras import layers
 
 from kd_lib import Distiller, artifacts, training
-from kd_lib.artifacts import Artifact, describe_model, fingerprint, key_of, load_weights, save_weights, source_of, writing
+from kd_lib.artifacts import (
+    Artifact,
+    describe_model,
+    fingerprint,
+    key_of,
+    load_weights,
+    save_weights,
+    source_of,
+    writing,
+)
 
 RECORD = {"history": {"loss": [1.0]}, "seconds": 2.0, "weights": True}
 
@@ -60,7 +69,9 @@ def test_a_file_is_written_whole_and_its_folder_made(tmp_path):
     assert path.read_text() == "whole" and names(tmp_path) == ["file.txt"]
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")]
+)
 def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path, error):
     path = tmp_path / "file.txt"
     path.write_text("old")
@@ -77,7 +88,9 @@ def test_a_failing_rename_leaves_the_old_file_and_says_what_to_do(tmp_path, monk
     path = tmp_path / "file.txt"
     path.write_text("old")
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="Could not write .*file.txt: No space left.*Free some space.*same command") as caught:
+    with pytest.raises(
+        OSError, match="Could not write .*file.txt: No space left.*Free some space.*same command"
+    ) as caught:
         artifacts.write_json(path, {"new": 1})
     assert caught.value.errno == errno.ENOSPC
     assert path.read_text() == "old" and names(tmp_path) == ["file.txt"]
@@ -278,7 +291,15 @@ def test_a_model_is_described_by_what_decides_its_training():
     frozen.get_layer("hidden").trainable = False
     nested = keras.Sequential([layers.Input((6,)), network(name="inside")], name="network")
     nested_other = keras.Sequential([layers.Input((6,)), network(units=5, name="inside")], name="network")
-    different = [network(), network(units=5), network(rate=0.1), network(activation="tanh"), frozen, nested, nested_other]
+    different = [
+        network(),
+        network(units=5),
+        network(rate=0.1),
+        network(activation="tanh"),
+        frozen,
+        nested,
+        nested_other,
+    ]
     described = [json.dumps(describe_model(model)) for model in different]
     assert len(set(described)) == len(different)
     assert describe_model(network(seed=0)) == describe_model(network(seed=7)), "weights are not part of it"
@@ -301,8 +322,8 @@ def facts_of(distiller=None, config=None, fingerprint=None):
 
 OTHER_VALUES = {
     "epochs": 4, "batch_size": 64, "learning_rate": 1e-3, "weight_decay": 0.01, "warmup_epochs": 2.0, "ema": 0.9,
-    "label_smoothing": 0.1, "balance": 0.5, "views": "online", "strength": 0.5, "seed": 1, "view_seed": 1, "refit": True,
-    "keep_weights": False, "start": "signs",
+    "label_smoothing": 0.1, "balance": 0.5, "views": "online", "strength": 0.5, "seed": 1, "view_seed": 1,
+    "refit": True, "keep_weights": False, "start": "signs",
 }  # fmt: skip
 
 
@@ -327,14 +348,14 @@ def test_network_distiller_teacher_and_data_enter_the_key():
     assert len(set(keys)) == len(keys)
 
 
-CELL = '''
+CELL = """
 import keras
 from kd_lib import Distiller as Base
 
 class Distiller(Base):
     def compute_loss(self, *args, **options):
         return {factor} * super().compute_loss(*args, **options)
-'''
+"""
 
 
 def run_cell(source, number):

@@ -51,7 +51,9 @@ def labels(count=12, seed=1):
 def compiled(kind, student, teacher=None, *, optimizer=None, options=None, **compile_options):
     """A distiller that runs eagerly, unless told otherwise: tracing takes longer than these tests' few steps."""
     distiller = kind(student, teacher, **(options or {}))
-    distiller.compile(optimizer or keras.optimizers.SGD(RATE), **{"run_eagerly": True, "jit_compile": False, **compile_options})
+    distiller.compile(
+        optimizer or keras.optimizers.SGD(RATE), **{"run_eagerly": True, "jit_compile": False, **compile_options}
+    )
     return distiller
 
 
@@ -60,7 +62,9 @@ def values(model):
 
 
 def changed(before, model):
-    return [variable.path for old, variable in zip(before, model.weights, strict=True) if not np.array_equal(old, variable)]
+    return [
+        variable.path for old, variable in zip(before, model.weights, strict=True) if not np.array_equal(old, variable)
+    ]
 
 
 def assert_alike(one, other, rtol=1e-4, atol=1e-6):
@@ -103,7 +107,9 @@ def the_teachers_answers_alone_teach_the_student(kind):
     x = centers[y] + generator.normal(0, 0.3, (640, 16)).astype(np.float32)
     teacher, student = (keras.Sequential([layers.Input((16,)), layers.Dense(10)]) for _ in range(2))
     teacher.set_weights([4 * centers.T, 50 - 2 * (centers**2).sum(axis=1)])  # the nearest centre
-    distiller = compiled(kind, student, teacher, optimizer=keras.optimizers.Adam(0.02), options={"alpha": 0.0}, run_eagerly=False)
+    distiller = compiled(
+        kind, student, teacher, optimizer=keras.optimizers.Adam(0.02), options={"alpha": 0.0}, run_eagerly=False
+    )
     distiller.fit(x, y, epochs=8, verbose=0)
     assert distiller.evaluate(x, y, verbose=0, return_dict=True)["accuracy"] > 0.8
 
@@ -134,7 +140,9 @@ def the_student_runs_once_a_step(kind):
     x = images()
     maps = student.layers[2](student.layers[1](x))
     compiled(kind, student, network(seed=1)).train_on_batch(x, labels())
-    np.testing.assert_allclose(student.layers[3].moving_mean, 0.1 * ops.mean(maps, axis=(0, 1, 2)), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(
+        student.layers[3].moving_mean, 0.1 * ops.mean(maps, axis=(0, 1, 2)), rtol=1e-3, atol=1e-5
+    )
 
 
 def evaluate_changes_no_variable(kind):
@@ -162,7 +170,9 @@ def sample_weights_count_in_both_losses(kind):
         alone.layers[3].trainable = False
         distiller = compiled(kind, student, network(seed=1), options={"alpha": alpha})
         distiller.train_on_batch(images(), labels(), sample_weight=weights)
-        half = compiled(Distiller, alone, network(seed=1), options={"alpha": alpha}, optimizer=keras.optimizers.SGD(RATE / 2))
+        half = compiled(
+            Distiller, alone, network(seed=1), options={"alpha": alpha}, optimizer=keras.optimizers.SGD(RATE / 2)
+        )
         half.train_on_batch(images()[::2], labels()[::2])  # the mean is over all twelve: half the rate for six of them
         assert_alike(student, alone)
 
@@ -190,7 +200,9 @@ def the_students_regularisation_is_part_of_the_loss(kind):
 
 
 def losses_that_the_students_layers_add_count(kind):
-    distillers = [compiled(kind, network(extra=extra), network(seed=1)) for extra in ([], [layers.ActivityRegularization(l1=0.1)])]
+    distillers = [
+        compiled(kind, network(extra=extra), network(seed=1)) for extra in ([], [layers.ActivityRegularization(l1=0.1)])
+    ]
     found = [distiller.train_on_batch(images(), labels(), return_dict=True)["loss"] for distiller in distillers]
     assert found[1] > found[0] + 0.01
     assert changed(values(distillers[0].student), distillers[1].student)
@@ -300,7 +312,7 @@ def training_leaves_the_teacher_unchanged(kind):
     teacher = network(seed=1, extra=[layers.Dropout(0.5)])
     before = values(teacher)
     distiller = compiled(kind, network(), teacher)
-    distiller.fit(images(), labels(), batch_size=4, verbose=0)
+    distiller.fit(images(), labels(), batch_size=6, verbose=0)
     assert not changed(before, teacher)
 
 
@@ -413,7 +425,8 @@ def test_updates_agree_with_keras_own_distiller_where_that_is_right():
 def test_alpha_1_is_plain_keras_training_step_for_step():
     def student():
         return network(
-            extra=[layers.Dropout(0.3), layers.Dense(8, kernel_regularizer="l2")], kernel_regularizer=keras.regularizers.L1(1e-3)
+            extra=[layers.Dropout(0.3), layers.Dense(8, kernel_regularizer="l2")],
+            kernel_regularizer=keras.regularizers.L1(1e-3),
         )
 
     plain, distiller = student(), Distiller(student(), alpha=1.0)
@@ -421,7 +434,7 @@ def test_alpha_1_is_plain_keras_training_step_for_step():
     plain.compile(keras.optimizers.AdamW(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True), **options)
     distiller.compile(keras.optimizers.AdamW(0.01), **options)
     weight = np.random.default_rng(5).uniform(0, 2, 12)
-    fit = {"sample_weight": weight, "epochs": 3, "batch_size": 5, "shuffle": False, "verbose": 0}
+    fit = {"sample_weight": weight, "epochs": 2, "batch_size": 7, "shuffle": False, "verbose": 0}
     fit["validation_data"] = (images(seed=3), labels(seed=3))
     histories = [model.fit(images(), labels(), **fit).history for model in (plain, distiller)]
     assert_alike(plain, distiller.student, rtol=1e-5)
@@ -432,9 +445,9 @@ def test_alpha_1_is_plain_keras_training_step_for_step():
 def test_cached_teacher_logits_give_the_update_of_the_live_teacher():
     teacher = network(seed=1)
     live, cached = compiled(Distiller, network(), teacher), compiled(Distiller, network())
-    live.fit(images(), labels(), batch_size=4, shuffle=False, verbose=0)
+    live.fit(images(), labels(), batch_size=6, shuffle=False, verbose=0)
     y = {"label": labels(), "teacher_logits": teacher.predict(images(), verbose=0)}
-    cached.fit(images(), y, batch_size=4, shuffle=False, verbose=0)
+    cached.fit(images(), y, batch_size=6, shuffle=False, verbose=0)
     assert_alike(live.student, cached.student)
 
 
@@ -449,18 +462,18 @@ def test_with_teacher_logits_in_y_the_teacher_does_not_run():
 def test_arrays_tf_data_and_a_py_dataset_give_the_same_training():
     class Batches(keras.utils.PyDataset):
         def __len__(self):
-            return 3
+            return 2
 
         def __getitem__(self, index):
-            rows = slice(4 * index, 4 * index + 4)
+            rows = slice(6 * index, 6 * index + 6)
             return images()[rows], {"label": labels()[rows], "teacher_logits": logits[rows]}
 
     logits = network(seed=1).predict(images(), verbose=0)
     y = {"label": labels(), "teacher_logits": logits}
     students = []
-    for feed in ((images(), y), (tf.data.Dataset.from_tensor_slices((images(), y)).batch(4),), (Batches(),)):
+    for feed in ((images(), y), (tf.data.Dataset.from_tensor_slices((images(), y)).batch(6),), (Batches(),)):
         distiller = compiled(Distiller, network())
-        distiller.fit(*feed, shuffle=False, verbose=0, **({"batch_size": 4} if len(feed) == 2 else {}))
+        distiller.fit(*feed, shuffle=False, verbose=0, **({"batch_size": 6} if len(feed) == 2 else {}))
         students.append(distiller.student)
     assert_alike(students[0], students[1])
     assert_alike(students[0], students[2])
@@ -475,7 +488,7 @@ def test_only_the_students_trainable_variables_move(eagerly):
     student.layers[2].trainable = False
     distiller = compiled(Distiller, student, teacher, run_eagerly=eagerly)
     before, frozen, teachers = values(student), values(student.layers[2]), values(teacher)
-    distiller.fit(images(), labels(), batch_size=4, epochs=2, verbose=0)
+    distiller.fit(images(), labels(), batch_size=6, epochs=2, verbose=0)
     moved = {variable.path for variable in student.trainable_variables} | {
         variable.path for variable in student.layers[3].non_trainable_variables
     }
@@ -566,17 +579,19 @@ def test_unlabelled_images_are_learned_from_the_teacher_alone():
 def test_sample_weights_with_a_dict_y_weigh_both_losses(form):
     weight = np.random.default_rng(5).uniform(0, 2, 12).astype(np.float32)
     plain = compiled(Distiller, network(), network(seed=1))
-    plain.fit(images(), labels(), sample_weight=weight, batch_size=4, shuffle=False, verbose=0)
+    plain.fit(images(), labels(), sample_weight=weight, batch_size=6, shuffle=False, verbose=0)
     y = {"label": labels(), "teacher_logits": network(seed=1).predict(images(), verbose=0)}
     weights = weight if form == "array" else {"label": weight, "teacher_logits": np.ones(12)}
     distiller = compiled(Distiller, network())
-    distiller.fit(images(), y, sample_weight=weights, batch_size=4, shuffle=False, verbose=0)
+    distiller.fit(images(), y, sample_weight=weights, batch_size=6, shuffle=False, verbose=0)
     assert_alike(plain.student, distiller.student)
 
 
 def test_weighted_metrics_use_the_sample_weights():
     weight = np.random.default_rng(5).uniform(0, 2, 12).astype(np.float32)
-    distiller = compiled(Distiller, network(), network(seed=1), weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="w")])
+    distiller = compiled(
+        Distiller, network(), network(seed=1), weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="w")]
+    )
     found = distiller.evaluate(images(), labels(), sample_weight=weight, verbose=0, return_dict=True)["w"]
     right = np.argmax(distiller.student(images()), axis=1) == labels()
     assert found == pytest.approx((weight * right).sum() / weight.sum(), rel=1e-5)
@@ -637,7 +652,9 @@ def test_unequal_class_counts_are_refused_with_both_numbers():
     with pytest.raises(ValueError, match="student with 5 classes, teacher with 7"):
         Distiller(network(), network(classes=7))
     with pytest.raises(ValueError, match="5 student logits and 7 teacher"):
-        compiled(Distiller, network()).train_on_batch(images(), {"label": labels(), "teacher_logits": np.zeros((12, 7))})
+        compiled(Distiller, network()).train_on_batch(
+            images(), {"label": labels(), "teacher_logits": np.zeros((12, 7))}
+        )
 
 
 def test_a_model_that_answers_maps_is_refused():

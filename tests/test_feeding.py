@@ -1,4 +1,4 @@
-"""Tests of kd_lib.feeding: the order of a training is a function of its seed, and the teacher saw what the student sees."""
+"""Tests of kd_lib.feeding: the seed alone decides the order, and the teacher saw what the student sees."""
 
 import keras
 import numpy as np
@@ -29,7 +29,9 @@ def split(count=30, size=8, seed=0):
 
 
 def plan(labels=None, *, epochs=4, batch_size=7, views=3, **options):
-    return feeding.plan(split().labels if labels is None else labels, epochs=epochs, batch_size=batch_size, views=views, **options)
+    return feeding.plan(
+        split().labels if labels is None else labels, epochs=epochs, batch_size=batch_size, views=views, **options
+    )
 
 
 def teacher(seed=0, size=8, scale=1.0):
@@ -158,7 +160,9 @@ def test_teacher_logits_come_with_the_image_and_view_that_they_belong_to():
     data, order = split(), plan()
     logits = np.random.default_rng(0).normal(size=(3, 30, 5)).astype(np.float16)
     for step, (_, y) in enumerate(feeding.batches(data, order, view_table(30, 3), teacher_logits=logits)):
-        np.testing.assert_array_equal(y["teacher_logits"], logits[order.view[step], order.index[step]].astype(np.float32))
+        np.testing.assert_array_equal(
+            y["teacher_logits"], logits[order.view[step], order.index[step]].astype(np.float32)
+        )
         np.testing.assert_array_equal(y["label"], data.labels[order.index[step]])
 
 
@@ -192,7 +196,10 @@ def test_cached_answers_without_augmentation_are_to_the_images_themselves():
 def test_the_teacher_runs_once_and_its_answers_are_opened_the_second_time():
     data, network, table, lines = split(), teacher(), view_table(30, 2), []
     first = feeding.cached_teacher_logits(network, data, table, strength=1.0, facts=FACTS, progress=lines.append)
-    assert [line.split(",")[0] for line in lines] == ["teacher's answers: view 1 of 2", "teacher's answers: view 2 of 2"]
+    assert [line.split(",")[0] for line in lines] == [
+        "teacher's answers: view 1 of 2",
+        "teacher's answers: view 2 of 2",
+    ]
     second = feeding.cached_teacher_logits(network, data, table, strength=1.0, facts=FACTS, progress=lines.append)
     assert len(lines) == 2
     np.testing.assert_array_equal(first, second)
@@ -201,8 +208,8 @@ def test_the_teacher_runs_once_and_its_answers_are_opened_the_second_time():
 def test_answers_are_made_anew_for_another_teacher_strength_view_count_or_data_set():
     data, lines, table = split(), [], view_table(30, 1)
     changes = [
-        {}, {"teacher": teacher(seed=1)}, {"strength": 0.5}, {"table": view_table(30, 2)}, {"facts": {"dataset": "other"}},
-        {"table": None},
+        {}, {"teacher": teacher(seed=1)}, {"strength": 0.5}, {"table": view_table(30, 2)}, {"table": None},
+        {"facts": {"dataset": "other"}},
     ]  # fmt: skip
     for change in changes:
         options = {"teacher": teacher(), "split": data, "table": table, "strength": 1.0, "facts": FACTS} | change
@@ -227,5 +234,7 @@ def test_corrupt_answers_are_reported_and_made_again(kind, tmp_path):
 def test_a_teacher_with_a_smaller_input_answers_to_resized_views():
     data, network, table = split(size=16), teacher(size=8), view_table(30, 1)
     logits = feeding.cached_teacher_logits(network, data, table, strength=1.0, facts=FACTS, progress=lambda line: None)
-    live = Distiller(teacher(), network).add_teacher_logits(augment(data.images, table[0]), data.labels)["teacher_logits"]
+    live = Distiller(teacher(), network).add_teacher_logits(augment(data.images, table[0]), data.labels)[
+        "teacher_logits"
+    ]
     np.testing.assert_allclose(logits[0], live, rtol=2e-3, atol=2e-3)

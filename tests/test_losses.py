@@ -101,7 +101,9 @@ def test_the_size_of_the_gradient_tends_to_a_constant_as_the_temperature_grows()
     difference = np.float64(student) - teacher
     limit = np.linalg.norm(difference - difference.mean(axis=1, keepdims=True)) / student.shape[1]
     np.testing.assert_allclose(sizes, limit, rtol=0.02)
-    assert abs(np.linalg.norm(value_and_gradient(student, teacher, 4.0)[1]) / limit - 1) > 0.05  # not there yet at T = 4
+    assert (
+        abs(np.linalg.norm(value_and_gradient(student, teacher, 4.0)[1]) / limit - 1) > 0.05
+    )  # not there yet at T = 4
 
 
 @pytest.mark.parametrize("temperature", [0.5, 4.0, 20.0])

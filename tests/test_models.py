@@ -121,7 +121,12 @@ def test_dropout_is_added_only_where_it_is_asked_for():
 
 @pytest.mark.parametrize(
     ("builder", "options", "least"),
-    [(models.student, {}, 8), (models.teacher, {}, 8), (models.teacher, {"downsample": True}, 16), (models.mobilenet_v2, {}, 32)],
+    [
+        (models.student, {}, 8),
+        (models.teacher, {}, 8),
+        (models.teacher, {"downsample": True}, 16),
+        (models.mobilenet_v2, {}, 32),
+    ],
 )
 def test_an_image_too_small_for_the_model_is_refused_with_the_least_size(builder, options, least):
     with pytest.raises(ValueError, match=f"image_size.*at least {least}.*{least - 1}"):

@@ -30,7 +30,7 @@ def readers_of_the_environment(source):
 
 
 def comparisons_with_a_scale_name(source):
-    """Lines that compare anything with "smoke", "laptop" or "full"; `row["scale"] == scale.name` looks rows up: allowed."""
+    """Lines that compare anything with "smoke", "laptop" or "full". `row["scale"] == scale.name` looks a row up."""
     lines = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Compare):
@@ -106,10 +106,12 @@ def test_only_the_committed_run_writes_into_the_repository(tmp_path):
 
 
 def test_the_printed_line_names_scale_data_and_amounts():
-    line = str(Scale.named("laptop"))
+    scale = Scale.named("laptop")
+    line = str(scale)
     assert "\n" not in line
-    for part in ("laptop", "signs", "3,870", "8 epochs", "10 a teacher", "0, 1, 2"):
+    for part in ("laptop", "signs", f"{scale.limit:,} images", f"{scale.epochs} epochs", "seeds 0, 1, 2"):
         assert part in line
+    assert "all images" in str(Scale.named("full"))
 
 
 def test_only_scale_reads_environment_variables():
@@ -125,12 +127,19 @@ def test_no_code_path_depends_on_the_name_of_a_scale():
 
 @pytest.mark.parametrize(
     "source",
-    ["import os\nos.environ.get('A')", "import os\nos.getenv('A')", "from os import environ", "from os import getenv as g"],
+    [
+        "import os\nos.environ.get('A')",
+        "import os\nos.getenv('A')",
+        "from os import environ",
+        "from os import getenv as g",
+    ],
 )
 def test_the_search_for_readers_of_the_environment_finds(source):
     assert readers_of_the_environment(source)
 
 
-@pytest.mark.parametrize("source", ["if scale.name == 'smoke': pass", "x = name in ('laptop', 'full')", "a = s != 'full'"])
+@pytest.mark.parametrize(
+    "source", ["if scale.name == 'smoke': pass", "x = name in ('laptop', 'full')", "a = s != 'full'"]
+)
 def test_the_search_for_code_paths_by_scale_finds(source):
     assert comparisons_with_a_scale_name(source)

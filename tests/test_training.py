@@ -1,4 +1,4 @@
-"""Tests of kd_lib.training: nothing long is done twice, nothing finished is lost, and the recipe does what Config says."""
+"""Tests of kd_lib.training: nothing long is done twice, nothing finished is lost, the recipe does what Config says."""
 
 import dataclasses
 import errno

@@ -72,7 +72,9 @@ def test_in_the_graph_a_view_looks_as_it_does_outside():
 
 def test_whole_and_broken_numbers_give_the_same_view():
     images, numbers = pictures(), view_table(6, 1)[0]
-    np.testing.assert_array_equal(augment(images, numbers), augment(images.astype(np.float32), numbers.astype(np.float64)))
+    np.testing.assert_array_equal(
+        augment(images, numbers), augment(images.astype(np.float32), numbers.astype(np.float64))
+    )
 
 
 def test_strength_0_returns_the_images():
@@ -151,5 +153,16 @@ def test_a_third_of_the_views_has_a_grey_square_of_at_most_two_fifths_of_the_sid
 
 def test_kinds_of_change_are_listed_in_the_order_of_the_table():
     assert len(NUMBERS) == len(set(NUMBERS)) == view_table(1, 1).shape[-1] == 12
-    asked = {"rotation", "shear", "scale", "shift_x", "shift_y", "brightness", "contrast", "gamma", "blur", "cutout_size"}
+    asked = {
+        "rotation",
+        "shear",
+        "scale",
+        "shift_x",
+        "shift_y",
+        "brightness",
+        "contrast",
+        "gamma",
+        "blur",
+        "cutout_size",
+    }
     assert asked <= set(views.NUMBERS) and not [name for name in NUMBERS if "mirror" in name or "flip" in name]
