@@ -123,6 +123,13 @@ class TracksTeacher(Distiller):
         super().build(input_shape)
 
 
+class ShowsTheTeacherToKeras(Distiller):
+    """The teacher is no attribute but a property: Keras, which saves what it finds in dir(), finds that too."""
+
+    def __dir__(self):
+        return object.__dir__(self)
+
+
 @keras.saving.register_keras_serializable("defective")
 class ForgetsHowItWasCompiled(Distiller):
     """Saved without its compile arguments: a reloaded one cannot evaluate."""

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-from kd_lib import Distiller, artifacts, losses
+from kd_lib import Distiller, artifacts
 
 CLASSES = 5
 RATE = 0.5
@@ -341,6 +341,7 @@ PROMISES = [
     (an_alpha_schedule_works_after_tracing, defective.ConstantAlpha),
     (evaluate_and_predict_run_no_teacher, defective.TeacherInEvaluation),
     (checkpoints_hold_the_student_and_no_teacher, defective.TracksTeacher),
+    (checkpoints_hold_the_student_and_no_teacher, defective.ShowsTheTeacherToKeras),
     (a_reloaded_distiller_evaluates_and_goes_on_training, defective.ForgetsHowItWasCompiled),
     (a_float32_teacher_teaches_a_mixed_precision_student, defective.RefusesMixedPrecision),
     (the_callers_teacher_keeps_its_trainable_flags, defective.FreezesTheCallersTeacher),
@@ -820,7 +821,3 @@ def test_two_replicas_make_the_update_of_one():
         [sys.executable, "-c", REPLICAS, folder, folder + "/.."], capture_output=True, text=True, timeout=300
     )
     assert result.stdout.strip().endswith("alike"), result.stderr[-2000:]
-
-
-def test_the_loss_by_name_is_the_one_of_the_library():
-    assert Distiller(network()).distillation_name == "kd" and losses.get("kd") is losses.kd
