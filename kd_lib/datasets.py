@@ -212,7 +212,7 @@ def _build(source, folder, image_size, crop, seed, limit):
     from kd_lib.builders import cache
     from kd_lib.builders.selection import split_rows
 
-    print(f"preparing {source.name} (once; kept in {folder})")
+    print(f"preparing {source.name} (once; kept as {folder.name} under KD_HOME)")  # no path: it may be committed
     table = source.table()
     parts = split_rows(table, seed, limit)
     chosen = np.concatenate(list(parts.values()))
