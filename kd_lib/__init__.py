@@ -22,12 +22,14 @@ _HOME_OF = {
     "load_dataset": "datasets",
 }
 _MODULES = (
+    "course",
     "datasets",
     "distiller",
     "evaluation",
     "losses",
     "models",
     "plots",
+    "quiz",
     "results",
     "signs",
     "training",

@@ -9,6 +9,8 @@ import keras
 from keras import ops
 
 from kd_lib import losses
+from kd_lib.checks import check_alpha, check_heads, check_label_loss
+from kd_lib.views import fit_to
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -56,14 +58,14 @@ class Distiller(keras.Model):
         super().__init__(dtype=student.dtype_policy, **kwargs)
         if features:
             raise ValueError("features are not supported by this version of kd_lib; leave them empty.")
-        _check_heads(student, teacher)
+        check_heads(student, teacher)
         self.student = student
         # Keras tracks models that are attributes; through a closure the teacher stays out of weights and checkpoints,
         # and its `trainable` flag is nobody's business here.
         self._get_teacher = lambda: teacher
         self.distillation_name = loss if isinstance(loss, str) else getattr(loss, "__name__", "custom")
         self._distillation = losses.get(loss)
-        self._alpha = self._scalar("alpha", _checked_alpha(alpha))
+        self._alpha = self._scalar("alpha", check_alpha(alpha))
         self._temperature = self._scalar("temperature", losses.check_temperature(temperature))
         self.label_tracker = keras.metrics.Mean(name="label_loss")
         self.distillation_tracker = keras.metrics.Mean(name="distillation_loss")
@@ -91,7 +93,7 @@ class Distiller(keras.Model):
 
     @alpha.setter
     def alpha(self, value):
-        self._alpha.assign(_checked_alpha(value))
+        self._alpha.assign(check_alpha(value))
         self._plain = value == 1
 
     @property
@@ -124,9 +126,7 @@ class Distiller(keras.Model):
         """
         if "loss" in kwargs:
             raise ValueError("Distiller.compile has no argument `loss`: pass the loss on labels as `label_loss`.")
-        self.label_loss = _checked_label_loss(
-            label_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        )
+        self.label_loss = check_label_loss(label_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         self.distillation_loss = _PerExample(
             lambda teacher_logits, logits: self._distillation(logits, teacher_logits, self._temperature)
         )
@@ -258,63 +258,9 @@ def _unscaled(loss):
     return loss * tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def _checked_alpha(alpha):
-    if not 0.0 <= alpha <= 1.0:
-        raise ValueError(f"alpha is the weight of the label loss and must lie in [0, 1]. Received: {alpha}")
-    return alpha
-
-
-def _checked_label_loss(loss):
-    if not isinstance(loss, keras.losses.Loss) or not loss.get_config().get("from_logits", True):
-        raise ValueError(
-            "label_loss must be a keras.losses.Loss that takes logits, such as "
-            f"keras.losses.SparseCategoricalCrossentropy(from_logits=True). Received: {loss}"
-        )
-    return loss
-
-
 def _has_dict_target(x, y):
     if y is None and hasattr(x, "element_spec"):
         y = x.element_spec[1] if isinstance(x.element_spec, tuple) and len(x.element_spec) > 1 else None
     elif y is None and isinstance(x, keras.utils.PyDataset):
         y = x[0][1]
     return isinstance(y, dict)
-
-
-def _check_heads(student, teacher):
-    for role, network in (("student", student), ("teacher", teacher)):
-        if network is None:
-            continue
-        if len(network.output_shape) != 2:
-            raise ValueError(f"The {role} must answer logits [batch, classes]. Received: shape {network.output_shape}")
-        head = network.layers[-1]
-        while getattr(head, "layers", None):
-            head = head.layers[-1]
-        softmax = getattr(head, "activation", None) is keras.activations.softmax
-        if softmax or isinstance(head, keras.layers.Softmax):
-            raise ValueError(
-                f"The {role}'s last layer {head.name!r} is a softmax, but distillation needs logits: remove it "
-                "(Dense(classes) without activation)."
-            )
-    if teacher is not None and student.output_shape[-1] != teacher.output_shape[-1]:
-        raise ValueError(
-            f"Student and teacher must tell the same classes apart. Received: student with {student.output_shape[-1]} "
-            f"classes, teacher with {teacher.output_shape[-1]}."
-        )
-
-
-def fit_to(network, images):
-    """Return the images at the network's input size: the smaller of two networks sees an area-resized copy."""
-    size = tuple(network.input_shape[1:3])
-    seen = tuple(images.shape[1:3])
-    if None in size or None in seen or size == seen:
-        return images
-    if size > seen:
-        raise ValueError(
-            f"{network.name} takes images of {size[0]} x {size[1]} pixels but was given {seen[0]} x {seen[1]}. Load "
-            f"the data with image_size={size[0]}; a network with a smaller input gets a resized copy."
-        )
-    images = ops.cast(images, "float32")
-    if seen[0] % size[0] == 0 and seen[1] % size[1] == 0:
-        return ops.average_pool(images, (seen[0] // size[0], seen[1] // size[1]))
-    return ops.image.resize(images, size, interpolation="bilinear", antialias=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kd_lib import artifacts
-from kd_lib.views import augment, view_table
+from kd_lib.views import augment, fit_to, view_table
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,6 @@ def cached_teacher_logits(teacher, split, table, *, strength, facts, progress=pr
     Returns:
         float16 [K, n, classes], memory-mapped.
     """
-    from kd_lib.distiller import fit_to
-
     views = 1 if table is None else len(table)
     shown = {"strength": strength, "views": None if table is None else views}
     facts = {**facts, **shown, "teacher": artifacts.fingerprint(teacher)}

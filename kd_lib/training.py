@@ -5,10 +5,6 @@ switched on by `Config` where validation says that it helps. A training saves it
 from there. Left out: choosing hyperparameters, and looking at test images.
 """
 
-import json
-import math
-import os
-import time
 from dataclasses import asdict, dataclass
 
 import keras
@@ -16,7 +12,10 @@ import numpy as np
 from keras import ops
 
 from kd_lib import artifacts, feeding
-from kd_lib.distiller import Distiller, fit_to
+from kd_lib.checkpoint import Checkpoint, remove_checkpoint
+from kd_lib.checks import check_labels
+from kd_lib.distiller import Distiller
+from kd_lib.views import fit_to
 
 
 @dataclass(frozen=True)
@@ -131,14 +130,14 @@ def fit_or_load(name, model_or_distiller, dataset, config, *, progress=True):
         distiller = Distiller(model_or_distiller, alpha=1.0)
     student, teacher = distiller.student, getattr(distiller, "teacher", None)
     split = dataset.refit_split() if config.refit else dataset.train
-    _check_labels(student, split, dataset)
+    check_labels(student, split, dataset)
     artifact = artifacts.Artifact(name, _facts(distiller, student, teacher, dataset, config))
     record = artifact.load(student)
     loaded = record is not None
     if not loaded:
         record = _train(artifact, distiller, student, teacher, dataset, split, config, progress)
         artifact.save(student, record)
-        _remove_checkpoint(artifact.folder)
+        remove_checkpoint(artifact.folder)
         if record["weights"]:
             artifacts.load_weights(student, artifact.folder / "weights.npz")
     elif progress:
@@ -185,7 +184,7 @@ def _train(artifact, distiller, student, teacher, dataset, split, config, progre
             progress=print if progress else lambda line: None,
         )
     _compile(distiller, config, order.steps_per_epoch)
-    checkpoint = _Checkpoint(artifact, distiller, config, progress)
+    checkpoint = Checkpoint(artifact, distiller, config, order.steps_per_epoch, progress)
     feed = feeding.batches(
         split,
         order,
@@ -236,72 +235,6 @@ def _compile(distiller, config, steps_per_epoch):
     )
 
 
-class _Checkpoint(keras.callbacks.Callback):
-    """Saves weights, optimiser and history after every epoch, starts from them, and prints one line of progress."""
-
-    def __init__(self, artifact, distiller, config, progress):
-        super().__init__()
-        self.artifact, self.config, self.progress = artifact, config, progress
-        self.epoch, self.seconds, self.history = 0, 0.0, {}
-        state = artifact.folder / "checkpoint.json"
-        if state.exists():
-            try:
-                saved = json.loads(state.read_text(encoding="utf-8"))
-                distiller.optimizer.build(distiller.student.trainable_variables)
-                distiller.load_weights(artifact.folder / saved["weights"])
-                for state, value in zip(_random_states(distiller), saved.get("random", ()), strict=False):
-                    state.assign(value)
-                self.epoch, self.seconds, self.history = saved["epoch"], saved["seconds"], saved["history"]
-                self._line(f"goes on after epoch {self.epoch}")
-            except (OSError, ValueError, KeyError) as error:
-                print(f"{artifact.name}: the checkpoint cannot be used ({error}); training starts anew")
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.started = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(round(float(value), 6))
-        self.epoch, self.seconds = epoch + 1, self.seconds + time.perf_counter() - self.started
-        folder, name = self.artifact.folder, f"checkpoint-{self.epoch:04d}.weights.h5"
-        if np.isfinite(logs["loss"]):
-            with artifacts.writing(folder / name, self._size()) as temporary:
-                self.model.save_weights(temporary)
-            saved = {"epoch": self.epoch, "seconds": self.seconds, "history": self.history, "weights": name}
-            saved["random"] = [ops.convert_to_numpy(state).tolist() for state in _random_states(self.model)]
-            artifacts.write_json(folder / "checkpoint.json", saved)
-            for old in folder.glob("checkpoint-*.weights.h5"):
-                if old.name != name:
-                    os.unlink(old)
-        left = self.seconds / self.epoch * (self.config.epochs - self.epoch)
-        accuracy = logs.get("val_accuracy", float("nan"))
-        self._line(
-            f"epoch {self.epoch}/{self.config.epochs}, loss {logs['loss']:.3f}, validation {accuracy:.2%}, "
-            f"{self.seconds:.0f} s, {left:.0f} s left",
-            end="\n" if self.epoch == self.config.epochs else "\r",
-        )
-
-    def _size(self):
-        """Bytes of a checkpoint at most: HDF5 can take the interpreter down with it when the disk is full."""
-        variables = (*self.model.variables, *self.model.optimizer.variables)
-        return 2**20 + 8 * sum(math.prod(variable.shape) for variable in variables)
-
-    def _line(self, text, end="\n"):
-        if self.progress:
-            print(f"{self.artifact.name}: {text}".ljust(118), end=end, flush=True)
-
-
-def _random_states(model):
-    """The states of dropout and its like, which Keras does not save with the weights."""
-    return [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
-
-
-def _remove_checkpoint(folder):
-    (folder / "checkpoint.json").unlink(missing_ok=True)
-    for path in folder.glob("checkpoint-*.weights.h5"):
-        path.unlink()
-
-
 def _reestimate_batchnorm(model, feed):
     """Replace BatchNorm's statistics by their mean over `feed`: averaged weights need statistics of their own."""
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
@@ -312,16 +245,3 @@ def _reestimate_batchnorm(model, feed):
         model(fit_to(model, images), training=True)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-
-
-def _check_labels(model, split, dataset):
-    classes = model.output_shape[-1]
-    for part, chosen in (("training", split), ("validation", dataset.validation)):
-        if len(chosen) == 0:
-            raise ValueError(f"The {part} split of {dataset.name} is empty; load it with a larger limit.")
-        low, high = int(np.min(chosen.labels)), int(np.max(chosen.labels))
-        if low < 0 or high >= classes:
-            raise ValueError(
-                f"Labels must lie in 0..{classes - 1} for {model.name}, of {classes} logits. Received {part} labels "
-                f"from {low} to {high}."
-            )

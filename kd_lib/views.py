@@ -115,3 +115,20 @@ def _cut_out(images, numbers, strength, height, width):
     inside_y = ops.abs(y[None, :] - (row / 16.0)[:, None]) < half[:, None]
     inside = ops.logical_and(inside_y[:, :, None], inside_x[:, None, :])
     return ops.where(inside[..., None], 110.0, images)
+
+
+def fit_to(network, images):
+    """Return the images at the network's input size: the smaller of two networks sees an area-resized copy."""
+    size = tuple(network.input_shape[1:3])
+    seen = tuple(images.shape[1:3])
+    if None in size or None in seen or size == seen:
+        return images
+    if size > seen:
+        raise ValueError(
+            f"{network.name} takes images of {size[0]} x {size[1]} pixels but was given {seen[0]} x {seen[1]}. Load "
+            f"the data with image_size={size[0]}; a network with a smaller input gets a resized copy."
+        )
+    images = ops.cast(images, "float32")
+    if seen[0] % size[0] == 0 and seen[1] % size[1] == 0:
+        return ops.average_pool(images, (seen[0] // size[0], seen[1] // size[1]))
+    return ops.image.resize(images, size, interpolation="bilinear", antialias=True)

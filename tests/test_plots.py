@@ -13,6 +13,7 @@ from PIL import Image  # noqa: E402
 
 from kd_lib import plots, results  # noqa: E402
 from kd_lib.evaluation import Report  # noqa: E402
+from kd_lib.plots.style import _light_png  # noqa: E402
 
 CLASSES = 43
 NAMES = [f"class number {place}" for place in range(CLASSES)]
@@ -175,7 +176,7 @@ def test_saving_twice_gives_the_same_bytes(tmp_path):
 def test_notebooks_store_figures_small_and_in_nearly_the_same_colours():
     generator = np.random.default_rng(0)
     axes = plots.gallery(generator.integers(0, 255, (24, 32, 32, 3)).astype(np.uint8), title="Noise")
-    full, light = io.BytesIO(), io.BytesIO(plots._light_png(axes[0, 0].figure))
+    full, light = io.BytesIO(), io.BytesIO(_light_png(axes[0, 0].figure))
     axes[0, 0].figure.savefig(full, format="png", dpi="figure", bbox_inches="tight", facecolor="white")
     assert len(light.getvalue()) < 0.6 * len(full.getvalue())
     before, after = (np.asarray(Image.open(file).convert("RGB")).astype(int) for file in (full, light))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from kd_lib import Distiller, artifacts, feeding, training
+from kd_lib import Distiller, artifacts, checkpoint, feeding, training
 from kd_lib.datasets import Dataset, Split
 from kd_lib.training import Config, SmoothedCrossentropy, fit_or_load, seeded
 
@@ -71,7 +71,7 @@ def interruption(quick, tmp_path_factory):
     folder = tmp_path_factory.mktemp("interrupted")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KD_HOME", str(folder))
-        patch.setattr(training._Checkpoint, "on_epoch_begin", lambda self, epoch, logs=None: stop_at(self, epoch, 1))
+        patch.setattr(checkpoint.Checkpoint, "on_epoch_begin", lambda self, epoch, logs=None: stop_at(self, epoch, 1))
         with pytest.raises(KeyboardInterrupt):
             train()
     return folder
@@ -121,13 +121,13 @@ def train(model=None, config=CONFIG, dataset=None, name="student", **changes):
 def epochs_begun(monkeypatch):
     """Return a list that grows by the number of each epoch that begins from here on."""
     begun = []
-    original = training._Checkpoint.on_epoch_begin
+    original = checkpoint.Checkpoint.on_epoch_begin
 
     def on_epoch_begin(self, epoch, logs=None):
         begun.append(epoch)
         original(self, epoch, logs)
 
-    monkeypatch.setattr(training._Checkpoint, "on_epoch_begin", on_epoch_begin)
+    monkeypatch.setattr(checkpoint.Checkpoint, "on_epoch_begin", on_epoch_begin)
     return begun
 
 
@@ -187,14 +187,14 @@ sys.path[:0] = sys.argv[2:4]
 import tensorflow as tf
 tf.config.experimental.enable_op_determinism()
 import test_training as t
-artifacts, training = t.artifacts, t.training
+artifacts, checkpoint = t.artifacts, t.checkpoint
 artifacts.SHIPPED = ()
 
 def run(kill_in_epoch=None):
     def on_train_batch_end(self, batch, logs=None):
         if self.epoch == kill_in_epoch and batch == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-    training._Checkpoint.on_train_batch_end = on_train_batch_end
+    checkpoint.Checkpoint.on_train_batch_end = on_train_batch_end
     distiller = t.Distiller(t.network(), t.network(seed=1, name="teacher"), alpha=0.3)
     config = t.Config(epochs=4, batch_size=10, learning_rate=0.05, views=3, ema=0.8, label_smoothing=0.1, balance=0.5)
     found = t.fit_or_load("student", distiller, t.tiny(), config)

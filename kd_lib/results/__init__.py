@@ -1,0 +1,32 @@
+"""Where every number in prose comes from: results.json and bench.json.
+
+A row is one trained model and seed; a comparison is one paired difference with its interval. Rows are checked before
+they are written, files are replaced atomically under a lock, and the README table is rendered from them. This module
+imports no TensorFlow. It leaves out statistics beyond means, deviations and one interval: `kd_lib.evaluation` measures.
+"""
+
+from kd_lib.results.environment import environment
+from kd_lib.results.files import add_comparison, append, append_bench, load, merge
+from kd_lib.results.published import PUBLISHED, Mark
+from kd_lib.results.rows import FIELDS, make_row, validate
+from kd_lib.results.tables import BEGIN, END, render, summarise, table, wilson_interval
+
+__all__ = [
+    "BEGIN",
+    "END",
+    "FIELDS",
+    "PUBLISHED",
+    "Mark",
+    "add_comparison",
+    "append",
+    "append_bench",
+    "environment",
+    "load",
+    "make_row",
+    "merge",
+    "render",
+    "summarise",
+    "table",
+    "validate",
+    "wilson_interval",
+]

@@ -1,0 +1,158 @@
+"""Reading and changing results.json and bench.json: under a lock, and written whole or not at all."""
+
+import contextlib
+import json
+import math
+import os
+from pathlib import Path
+
+from kd_lib.results.environment import device
+from kd_lib.results.rows import GROUP, validate
+
+try:
+    import fcntl
+except ImportError:  # Windows: atomic replacement alone, best effort
+    fcntl = None
+
+_DIFFERENCE = ("difference", "low", "high", "errors", "excludes_zero")
+
+
+def load(path):
+    """Read a results file.
+
+    Args:
+        path: results.json; a file that does not exist yet reads as an empty one.
+
+    Returns:
+        {"rows": [...], "comparisons": [...]}.
+
+    Raises:
+        ValueError: the file is not a results file.
+    """
+    path = Path(path)
+    if not path.exists():
+        return {"rows": [], "comparisons": []}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return {"rows": list(document["rows"]), "comparisons": list(document.get("comparisons", []))}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not a results file ({error!r}); restore it from version control or move it away"
+        ) from error
+
+
+def write(path, text):
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _updating(path, keys=("rows", "comparisons")):
+    """Lend the document for a change: lock, read, yield, write atomically (nothing is written if the change raises)."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY) if fcntl else None  # locking the folder leaves no lock file behind
+    try:
+        with contextlib.suppress(OSError):  # some network file systems cannot lock
+            if fcntl:
+                fcntl.flock(folder, fcntl.LOCK_EX)
+        document = load(path)
+        yield document
+        # One row per line: a changed row is one changed line in version control.
+        parts = [
+            f'"{key}": [' + ",".join("\n" + json.dumps(row, ensure_ascii=False) for row in document[key]) + "\n]"
+            for key in keys
+        ]
+        write(path, "{" + ",\n".join(parts) + "}\n")
+    finally:
+        if folder is not None:
+            os.close(folder)
+
+
+def _put(rows, row, identity):
+    """Replace the row of the same identity in its place, or add the row at the end."""
+    for place, old in enumerate(rows):
+        if all(old.get(key) == row.get(key) for key in identity):
+            rows[place] = row
+            return
+    rows.append(row)
+
+
+def append(row, path):
+    """Add a row; an older row with the same model, method, teacher, dataset, crop, size, scale, refit and seed goes.
+
+    Args:
+        row: what `make_row` returns.
+        path: the results file; created with its folder if absent.
+
+    Raises:
+        ValueError: the row or the file is not valid; the file is left as it was.
+    """
+    row = validate(row)
+    with _updating(path) as document:
+        _put(document["rows"], row, (*GROUP, "seed"))
+
+
+def add_comparison(row_a, row_b, difference, path):
+    """Record a paired difference between two groups of rows (all seeds of one model and method); replaces an older one.
+
+    Args:
+        row_a: any row of the first group, e.g. distilled.
+        row_b: any row of the second group, e.g. plain.
+        difference: what `kd_lib.evaluation.compare(reports_a, reports_b)` returned.
+        path: the results file.
+
+    Raises:
+        ValueError: a row is not valid or the difference lacks a field.
+    """
+    missing = [key for key in _DIFFERENCE if key not in difference]
+    if missing:
+        raise ValueError(f"a comparison needs the fields that evaluation.compare returns; missing {missing}")
+    groups = [{key: validate(row)[key] for key in GROUP} for row in (row_a, row_b)]
+    with _updating(path) as document:
+        _put(document["comparisons"], {"a": groups[0], "b": groups[1], **difference}, ("a", "b"))
+
+
+def merge(from_path, to_path):
+    """Publish a run: put its rows and comparisons into another file, replacing those of the same identity.
+
+    Args:
+        from_path: the results file of the run; must exist.
+        to_path: the file that receives them, usually figures/results.json.
+
+    Raises:
+        FileNotFoundError: no file at `from_path`.
+        ValueError: a row is not valid; then nothing is written.
+    """
+    if not Path(from_path).exists():
+        raise FileNotFoundError(f"no results file at {from_path}; run the notebooks first, or give another path")
+    source = load(from_path)
+    with _updating(to_path) as document:
+        for row in source["rows"]:
+            _put(document["rows"], validate(row), (*GROUP, "seed"))
+        for comparison in source["comparisons"]:
+            _put(document["comparisons"], comparison, ("a", "b"))
+
+
+def append_bench(name, unit, *, value=None, ratio=None, path):
+    """Add a measurement to bench.json; an older one of the same name goes.
+
+    Args:
+        name: what was measured, e.g. "signs render 32 px".
+        unit: of the value, e.g. "images/s"; of a ratio, e.g. "x keras.distillation".
+        value: a number in that unit, or None if `ratio` is given.
+        ratio: a number that compares two things measured in one run, or None if `value` is given.
+        path: the bench file.
+
+    Raises:
+        ValueError: not exactly one finite number given.
+    """
+    if (value is None) == (ratio is None) or not math.isfinite(value if ratio is None else ratio):
+        raise ValueError(f"give exactly one finite number, value or ratio; got value={value!r}, ratio={ratio!r}")
+    number = {"value": float(value)} if ratio is None else {"ratio": float(ratio)}
+    with _updating(path, keys=("rows",)) as document:
+        _put(document["rows"], {"name": name, **number, "unit": unit, "device": device()}, ("name",))

@@ -1,0 +1,172 @@
+"""Rows in words and tables: means over seeds, intervals, and the table of the README."""
+
+import math
+import statistics
+from pathlib import Path
+
+from kd_lib.results.files import load, write
+from kd_lib.results.rows import GROUP
+
+_COLUMNS = (
+    "Model", "Trained", "Teacher", "Input", "Seeds", "Test accuracy %", "95 % interval", "Test errors",
+    "Agrees with teacher %", "Parameters", "MACs",
+)  # fmt: skip
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def wilson_interval(correct, total, level=0.95):
+    """Wilson score interval of a share, here of an accuracy; it behaves well near 0 and 1 (Wilson, 1927).
+
+    Args:
+        correct: successes, 0..total; a mean over seeds may be fractional.
+        total: number of trials, at least 1.
+        level: confidence level between 0 and 1.
+
+    Returns:
+        (low, high), both between 0 and 1.
+
+    Raises:
+        ValueError: arguments out of range.
+    """
+    if not (total >= 1 and 0 <= correct <= total and 0 < level < 1):
+        raise ValueError(f"need 0 <= correct <= total, total >= 1 and 0 < level < 1; got {correct}, {total}, {level}")
+    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+    share = correct / total
+    center = share + z * z / (2 * total)
+    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return max(0.0, (center - half) / scale), min(1.0, (center + half) / scale)
+
+
+def _order(group):
+    """Teachers, then other networks from large to small; the plain student before the distilled one."""
+    family = [group["model"].startswith(name) for name in ("teacher", "mobilenet", "student")]
+    rank = {"plain": 0, "kd": 1}.get(group["method"], 2)
+    return (
+        *(not found for found in family), -(group["params"] or 0), group["model"], group["image_size"], rank,
+        group["method"], group["teacher"] or "", group["refit"],
+    )  # fmt: skip
+
+
+def summarise(rows):
+    """One entry per model and method: means over its seeds, in the order of the README table.
+
+    Args:
+        rows: results rows; those that only validation saw are left out.
+
+    Returns:
+        A list of dicts: the group's fields ("model", "method", "teacher", "dataset", "crop", "image_size", "scale",
+        "refit"), "test_size", "seeds" (how many), "params", "macs", "accuracy" and "errors" (means over seeds),
+        "accuracy_sd" and "errors_sd" (sample standard deviations, 0 for one seed), "errors_by_seed" (list),
+        "agreement" (mean or None) and "interval" (95 % Wilson interval of the mean accuracy over test images).
+    """
+    groups = {}
+    for row in rows:
+        if row["test_errors"] is not None:
+            groups.setdefault(tuple(row[key] for key in (*GROUP, "test_size")), []).append(row)
+    summary = []
+    for key, members in groups.items():
+        members = sorted(members, key=lambda row: row["seed"])
+        errors, size = [row["test_errors"] for row in members], members[0]["test_size"]
+        agreements = [row["agreement"] for row in members if row["agreement"] is not None]
+        mean, deviation = statistics.mean(errors), statistics.stdev(errors) if len(errors) > 1 else 0.0
+        summary.append(
+            dict(zip((*GROUP, "test_size"), key, strict=True))
+            | {"seeds": len(members), "params": members[0]["params"], "macs": members[0]["macs"]}
+            | {"errors": mean, "errors_sd": deviation, "errors_by_seed": errors}
+            | {"accuracy": 1 - mean / size, "accuracy_sd": deviation / size}
+            | {"agreement": statistics.mean(agreements) if agreements else None}
+            | {"interval": wilson_interval(size - mean, size)}
+        )
+    return sorted(summary, key=_order)
+
+
+def _cells(group):
+    """The texts of one line of the table."""
+    low, high = group["interval"]
+    several = group["seeds"] > 1
+    agreement, macs = group["agreement"], group["macs"]
+    return (
+        group["model"],
+        group["method"] + (" (train + validation)" if group["refit"] else ""),
+        group["teacher"] or "–",
+        f"{group['image_size']} px",
+        str(group["seeds"]),
+        f"{100 * group['accuracy']:.2f}" + (f" ± {100 * group['accuracy_sd']:.2f}" if several else ""),
+        f"{100 * low:.2f} to {100 * high:.2f}",
+        f"{group['errors']:.1f} ± {group['errors_sd']:.1f}" if several else str(group["errors"]),
+        "–" if agreement is None else f"{100 * agreement:.2f}",
+        "–" if group["params"] is None else f"{group['params']:,}",
+        "–" if macs is None else f"{macs / 1e6:,.1f} M" if macs >= 1e5 else f"{macs:,}",
+    )
+
+
+def _sentence(comparison):
+    """One comparison in words."""
+    names = [
+        f"{group['model']} {group['method']}" + (" (train + validation)" if group["refit"] else "")
+        for group in (comparison["a"], comparison["b"])
+    ]
+    verdict = "excludes" if comparison["excludes_zero"] else "does not exclude"
+    return (
+        f"{names[0]} against {names[1]}: {comparison['difference']:+.2f} points of accuracy "
+        f"({comparison['low']:+.2f} to {comparison['high']:+.2f}), {comparison['errors']:+.1f} errors; "
+        f"the interval {verdict} zero"
+    )
+
+
+def table(rows, comparisons=(), *, markdown=True):
+    """Render the results: one table per dataset, crop, scale and test size, with the comparisons below.
+
+    Args:
+        rows: results rows (`load(path)["rows"]`).
+        comparisons: recorded comparisons (`load(path)["comparisons"]`).
+        markdown: False gives aligned plain text for a terminal, without the columns Input and MACs.
+
+    Returns:
+        The text, without a final newline.
+    """
+    sections = {}
+    for group in summarise(rows):
+        sections.setdefault(tuple(group[key] for key in ("dataset", "crop", "scale", "test_size")), []).append(group)
+    blocks = []
+    for (dataset, crop, scale, size), groups in sections.items():
+        heading = f"{dataset}, {'cropped to the sign' if crop else 'whole image'}, scale {scale}, {size:,} test images"
+        lines = [_COLUMNS, *map(_cells, groups)]
+        if markdown:
+            lines.insert(1, [":--"] * 3 + ["--:"] * (len(_COLUMNS) - 3))
+            block = [f"**{heading}**", "", *("| " + " | ".join(line) + " |" for line in lines)]
+        else:
+            columns = [column for column in zip(*lines, strict=True) if column[0] not in ("Input", "MACs")]
+            widths = [max(map(len, column)) for column in columns]
+            pairs = [list(zip(line, widths, strict=True)) for line in zip(*columns, strict=True)]
+            block = [heading, *("  ".join(text.ljust(width) for text, width in pair).rstrip() for pair in pairs)]
+        notes = [
+            ("- " if markdown else "  ") + _sentence(comparison)
+            for comparison in comparisons
+            if (dataset, crop, scale) == tuple(comparison["a"][key] for key in ("dataset", "crop", "scale"))
+        ]
+        blocks.append("\n".join(block + ([""] if markdown and notes else []) + notes))
+    return "\n\n".join(blocks) or "No test results yet."
+
+
+def render(readme_path, results_path):
+    """Replace what stands between the markers of a README by the table; doing it twice changes nothing.
+
+    Args:
+        readme_path: a Markdown file that holds the lines `BEGIN` and `END` once each, in this order.
+        results_path: the results file; must exist.
+
+    Raises:
+        FileNotFoundError: one of the files is missing.
+        ValueError: the markers are missing, repeated or in the wrong order; the file is left as it was.
+    """
+    if not Path(results_path).exists():
+        raise FileNotFoundError(f"no results file at {results_path}; run the notebooks first, or give another path")
+    readme = Path(readme_path).read_text(encoding="utf-8")
+    if readme.count(BEGIN) != 1 or readme.count(END) != 1 or readme.index(BEGIN) > readme.index(END):
+        raise ValueError(f"{readme_path} must hold the line {BEGIN} once and then the line {END} once; add them")
+    document = load(results_path)
+    head, tail = readme.split(BEGIN)[0], readme.split(END)[1]
+    text = table(document["rows"], document["comparisons"])
+    write(Path(readme_path), f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}")
