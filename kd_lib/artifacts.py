@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -38,15 +39,20 @@ def describe_model(model):
     facts = []
     for layer in model.layers:
         if hasattr(layer, "layers"):
-            facts.append([layer.name, describe_model(layer)])
+            facts.append([_stable_name(layer), describe_model(layer)])
             continue
         config = layer.get_config()
         settings = {
             name: config[name] for name in _LAYER_FACTS if isinstance(config.get(name), (int, float, str, list, tuple))
         }
         shapes = [list(variable.shape) for variable in layer.weights]
-        facts.append([type(layer).__name__, layer.name, settings, shapes, bool(layer.trainable)])
+        facts.append([type(layer).__name__, _stable_name(layer), settings, shapes, bool(layer.trainable)])
     return facts
+
+
+def _stable_name(layer):
+    """The layer's name without the number that Keras appends: it counts what was built before, in this process."""
+    return re.sub(r"_\d+$", "", layer.name)
 
 
 def fingerprint(model):
@@ -58,11 +64,17 @@ def fingerprint(model):
 
 
 def source_of(thing):
-    """Return the source of a function, or of all methods of a class: classes defined in notebooks have no file."""
+    """Return the source of a function, or of all methods of a class; its name where Python keeps no source.
+
+    Classes defined in notebooks have no file, so a class is read method by method.
+    """
     functions = (
         [value for value in vars(thing).values() if inspect.isfunction(value)] if inspect.isclass(thing) else [thing]
     )
-    return "\n".join(inspect.getsource(function) for function in functions)
+    try:
+        return "\n".join(inspect.getsource(function) for function in functions)
+    except (OSError, TypeError):
+        return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__name__)}"
 
 
 @contextlib.contextmanager

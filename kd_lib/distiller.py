@@ -64,7 +64,7 @@ class Distiller(keras.Model):
         # and its `trainable` flag is nobody's business here.
         self._get_teacher = lambda: teacher
         self.distillation_name = loss if isinstance(loss, str) else getattr(loss, "__name__", "custom")
-        self._distillation = losses.get(loss)
+        self.distillation_function = losses.get(loss)
         self._alpha = self._scalar("alpha", check_alpha(alpha))
         self._temperature = self._scalar("temperature", losses.check_temperature(temperature))
         self.label_tracker = keras.metrics.Mean(name="label_loss")
@@ -128,7 +128,7 @@ class Distiller(keras.Model):
             raise ValueError("Distiller.compile has no argument `loss`: pass the loss on labels as `label_loss`.")
         self.label_loss = check_label_loss(label_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         self.distillation_loss = _PerExample(
-            lambda teacher_logits, logits: self._distillation(logits, teacher_logits, self._temperature)
+            lambda teacher_logits, logits: self.distillation_function(logits, teacher_logits, self._temperature)
         )
         metrics = list(metrics) if isinstance(metrics, tuple) else metrics
         arguments = {"optimizer": optimizer, "metrics": metrics, "label_loss": label_loss}
@@ -226,7 +226,8 @@ class Distiller(keras.Model):
         """Everything but the teacher: a reloaded distiller evaluates and predicts, and trains on cached logits."""
         return {
             "student": keras.saving.serialize_keras_object(self.student),
-            "loss": losses.name_of(self._distillation) or keras.saving.serialize_keras_object(self._distillation),
+            "loss": losses.name_of(self.distillation_function)
+            or keras.saving.serialize_keras_object(self.distillation_function),
             "alpha": float(ops.convert_to_numpy(self._alpha)),
             "temperature": float(ops.convert_to_numpy(self._temperature)),
             "name": self.name,

@@ -48,8 +48,8 @@ def replay(folder):
     """
     folder = Path(folder)
     facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if "source" in facts:
-        raise ValueError(f"{folder} was trained by a class that stands in a notebook; run that notebook instead.")
+    if "source" in facts or "loss_source" in facts.get("distiller", {}):
+        raise ValueError(f"{folder} was trained by a class or a loss that is not kd_lib's; run its notebook instead.")
     data = {name: facts["dataset"][name] for name in ("name", "image_size", "crop", "seed", "limit")}
     dataset = load_dataset(data.pop("name"), **data)
     config = Config(**facts["config"])

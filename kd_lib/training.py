@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kd_lib import artifacts, feeding
+from kd_lib import artifacts, feeding, losses
 from kd_lib.checkpoint import Checkpoint, remove_checkpoint
 from kd_lib.checks import check_labels
 from kd_lib.distiller import Distiller
@@ -156,7 +156,10 @@ def _facts(distiller, student, teacher, dataset, config):
         }
         facts["distiller"]["loss"] = getattr(distiller, "distillation_name", "kd")
         facts["distiller"]["teacher"] = None if teacher is None else artifacts.fingerprint(teacher)
-    if type(distiller).__module__ == "__main__":
+        function = getattr(distiller, "distillation_function", None)
+        if function is not None and losses.name_of(function) is None:
+            facts["distiller"]["loss_source"] = artifacts.source_of(function)
+    if type(distiller) is not Distiller:
         facts["source"] = artifacts.source_of(type(distiller))
     return facts
 

@@ -373,3 +373,23 @@ def test_the_source_of_a_class_defined_in_a_notebook_enters_the_key():
     keys = [facts_of(kind(network(), network(seed=1))) for kind in (first, again, edited)]
     assert keys[0] == keys[1] != keys[2]
     assert keys[0] != facts_of(Distiller(network(), network(seed=1)))
+
+
+LOSS_CELL = """
+def halved(student_logits, teacher_logits, temperature):
+    return {factor} * (student_logits - teacher_logits).sum(axis=-1)
+
+class Distiller: halved = staticmethod(halved)
+"""
+
+
+def test_the_source_of_a_loss_that_is_not_the_librarys_enters_the_key():
+    first, again, edited = (
+        run_cell(LOSS_CELL.format(factor=factor), 10 + cell).halved for cell, factor in enumerate((0.5, 0.5, 0.25))
+    )
+    keys = [facts_of(Distiller(network(), network(seed=1), loss=loss)) for loss in (first, again, edited)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_thing_without_source_is_known_by_its_name():
+    assert "lack" in source_of(eval("lambda: 'source'", {"__name__": "lack"}))

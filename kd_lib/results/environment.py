@@ -20,8 +20,8 @@ def device():
     text = f"{name}, {cores} cores"
     if "tensorflow" in sys.modules:
         config = sys.modules["tensorflow"].config
-        for card in config.list_physicaldevices("GPU"):
-            text += " + " + config.experimental.getdevice_details(card).get("device_name", "GPU")
+        for card in config.list_physical_devices("GPU"):
+            text += " + " + config.experimental.get_device_details(card).get("device_name", "GPU")
     return text
 
 
