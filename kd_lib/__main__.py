@@ -57,6 +57,8 @@ def _parser():
     evaluate = add_data(add("evaluate", _evaluate, "measure trained models on the test images and write their rows"))
     evaluate.add_argument("model", choices=["teacher", "student", "distilled"])
     evaluate.add_argument("--width", type=float, default=0.25, help="of the student (default 0.25)")
+    evaluate.add_argument("--seed", type=int, help="one seed alone (default: all of the scale)")
+    evaluate.add_argument("--on", metavar="DATA", help="take the test images of another data set, such as gtsrb")
     add_data(add("pretrain", _pretrain, "pretrain MobileNetV2's backbone on drawn signs, or load it"))
     shown = add_data(add("results", _results, "print the results table"))
     shown.add_argument("--publish", action="store_true", help="merge this run's rows into figures/ and the README")
@@ -123,21 +125,26 @@ def _distill(options, scale):
 
 
 def _evaluate(options, scale):
-    from kd_lib import course
+    from kd_lib import course, datasets
 
     dataset = _dataset(scale)
-    teacher = course.teacher(dataset, scale)
+    common = {"dataset": dataset, "scale": scale}
+    if options.on:
+        common["test_data"] = datasets.load_dataset(options.on, limit=scale.limit)
+        common["command"] = f"python -m kd_lib evaluate {options.model} --data {scale.data} --on {options.on}"
+    # A plain student needs no teacher but to be compared with; on foreign images there is nothing to compare.
+    alone = options.model == "student" and options.on
+    teacher = None if alone else course.teacher(dataset, scale)
     if options.model == "teacher":
-        course.report(teacher, dataset, scale, model="teacher", method="plain")
+        course.report(teacher, model="teacher", method="plain", **common)
     else:
-        for seed in scale.seeds:
+        for seed in scale.seeds if options.seed is None else (options.seed,):
             if options.model == "student":
                 found, method = course.plain(dataset, scale, seed, width=options.width), "plain"
             else:
                 found, method = course.distilled(dataset, scale, seed, teacher, width=options.width), "kd"
-            name = f"student-{options.width:g}"
-            course.report(found, dataset, scale, model=name, method=method, teacher=teacher)
-    _show(scale)
+            course.report(found, model=f"student-{options.width:g}", method=method, teacher=teacher, **common)
+    _show(scale, data=f"{dataset.name} to {options.on}" if options.on else None)
 
 
 def _pretrain(options, scale):
@@ -152,16 +159,16 @@ def _results(options, scale):
     _show(scale)
 
 
-def _show(scale):
+def _show(scale, data=None):
     from kd_lib import results
 
+    data = data or Path(scale.data).name
     found = results.load(scale.results)
-    rows = [row for row in found["rows"] if row["scale"] == scale.name and row["dataset"] == Path(scale.data).name]
+    rows = [row for row in found["rows"] if row["scale"] == scale.name and row["dataset"] == data]
     if not rows:
-        print(f"No results yet at scale {scale.name} on {scale.data}.")
+        print(f"No results yet at scale {scale.name} on {data}.")
         return
-    comparisons = [item for item in found["comparisons"] if item.get("scale") == scale.name]
-    print(results.table(rows, comparisons, markdown=False))
+    print(results.table(rows, found["comparisons"], markdown=False))
 
 
 def _publish(scale):

@@ -31,6 +31,7 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.artifact, self.config, self.steps, self.progress = artifact, config, steps, progress
         self.epoch, self.seconds, self.history = 0, 0.0, {}
+        self.started = self.told = time.perf_counter()
         state = artifact.folder / "checkpoint.json"
         if state.exists():
             try:

@@ -53,7 +53,7 @@ def distilled(dataset, scale, seed, teacher_run, width=WIDTH):
     return fit_or_load(name, distiller, dataset, student_config(scale, seed))
 
 
-def report(run, dataset, scale, *, model, method, teacher=None, weights=None, test_data=None):
+def report(run, dataset, scale, *, model, method, teacher=None, weights=None, test_data=None, command=None):
     """Measure a final model on the test images, once, and write its row to `scale.results`.
 
     Args:
@@ -64,6 +64,7 @@ def report(run, dataset, scale, *, model, method, teacher=None, weights=None, te
         teacher: Run of the teacher, for the agreement; it is named in the row unless `method` is "plain".
         weights: what a pretrained backbone started from.
         test_data: another Dataset whose test images are used; the row names both.
+        command: what repeats it; None for `python -m kd_lib run`.
 
     Returns:
         Report.
@@ -89,7 +90,7 @@ def report(run, dataset, scale, *, model, method, teacher=None, weights=None, te
         weights=weights,
         config=asdict(run.config) | {"key": run.key},
         seconds=round(run.seconds, 1),
-        command=f"python -m kd_lib run --scale {scale.name} --data {scale.data}",
+        command=(command or f"python -m kd_lib run --data {scale.data}") + f" --scale {scale.name}",
     )
     results.append(row, scale.results)
     return found

@@ -1,0 +1,98 @@
+"""Tests of `python -m kd_lib`: what it prints, what it returns, and that a mistake ends in one clear line."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kd_lib import signs
+from kd_lib.__main__ import main
+
+COMMANDS = ("run", "data", "train", "distill", "evaluate", "pretrain", "results")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    for name in ("KD_SCALE", "KD_DATA", "KD_MOBILENET"):
+        monkeypatch.setenv(name, "")  # the default; and what `run` sets is taken back
+    monkeypatch.setenv("KD_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three classes of twenty drawn signs each, as PNG files in folders."""
+    for label in (1, 14, 38):
+        place = tmp_path / "my signs" / signs.CLASS_NAMES[label]
+        place.mkdir(parents=True)
+        for track, image in enumerate(signs.render(np.full(20, label), np.arange(20), np.full(20, 29))):
+            Image.fromarray(image).save(place / f"{track:02}.png")
+    return tmp_path / "my signs"
+
+
+def test_help_names_every_command_and_loads_no_tensorflow():
+    code = (
+        "import sys\nfrom kd_lib.__main__ import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert all(command in shown for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0 and "--scale" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["results", "--scale", "huge"], ["huge", "smoke, laptop, full"]),
+        (["data", "imagenet"], ["imagenet", "signs", "gtsrb"]),
+        (["train"], ["teacher", "student", "--replay"]),
+        (["train", "teacher", "--replay", "there"], ["--replay"]),
+        (["train", "--replay", "nowhere"], ["nowhere"]),
+        (["run", "--scale", "smoke", "--only", "77"], ["77", "00"]),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(arguments, words, home, capsys):
+    assert main(arguments) == 2
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("kd_lib: ") and "\n" not in message and all(word in message for word in words)
+
+
+def test_results_of_nothing_say_so(home, capsys):
+    assert main(["results"]) == 0
+    assert "No results yet at scale laptop on signs" in capsys.readouterr().out
+
+
+def test_interrupted_by_the_keyboard_it_says_how_to_go_on(home, monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kd_lib.datasets.load_dataset", interrupted)
+    assert main(["train", "student", "--scale", "smoke"]) == 130
+    assert "goes on after the last finished epoch" in capsys.readouterr().err
+
+
+def test_a_folder_of_ones_own_goes_all_the_way_to_the_table(home, folder, capsys):
+    choice = ["--scale", "smoke", "--data", str(folder)]
+    assert main(["data", str(folder)]) == 0
+    assert "train" in capsys.readouterr().out
+    assert main(["distill", *choice]) == 0
+    assert "validation accuracy" in capsys.readouterr().out
+    for model in ("teacher", "student", "distilled"):
+        assert main(["evaluate", model, *choice]) == 0
+    table = capsys.readouterr().out.rpartition("scale smoke")[2]
+    assert all(word in table for word in ("teacher", "plain", "kd", "95 % interval", "Agrees with teacher %"))
+
+
+def test_a_student_is_tested_on_other_images_than_it_learned_from(home, capsys):
+    assert main(["evaluate", "student", "--scale", "smoke", "--seed", "0", "--on", "signs"]) == 0
+    shown = capsys.readouterr().out
+    assert "signs to signs" in shown and "teacher:" not in shown, "a plain student alone needs no teacher"
