@@ -6,7 +6,7 @@ else
 BIN := .venv/bin
 endif
 READY := .venv/.ready
-RUN := TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m kd_lib
+RUN := $(BIN)/python -m kd_lib
 SCALE ?= $(or $(KD_SCALE),laptop)
 DATA ?= $(or $(KD_DATA),signs)
 CHOICE := --scale $(SCALE) --data $(DATA)
@@ -35,7 +35,7 @@ test-notebooks: $(READY)  ## every notebook and solution at smoke scale, under n
 	$(BIN)/python -m pytest --nbval-lax notebooks
 
 bench: $(READY)  ## measure speed; writes figures/bench.json
-	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m tests.benchmarks
+	@$(BIN)/python -m tests.benchmarks
 
 data: $(READY)  ## prepare a data set and print its counts (DATA=gtsrb)
 	@$(RUN) data $(DATA)

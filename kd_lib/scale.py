@@ -11,6 +11,8 @@ from pathlib import Path
 
 # TensorFlow switches oneDNN on by itself on new processors only; on any other it makes training about twice as fast.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# It also reports every library that it looks for in vain; what goes wrong in earnest is raised as an exception.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 VARIABLES = ("KD_SCALE", "KD_DATA", "KD_HOME", "KD_MOBILENET")
 REPOSITORY = Path(__file__).resolve().parent.parent
