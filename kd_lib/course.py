@@ -8,24 +8,31 @@ chosen.
 from dataclasses import asdict
 
 from kd_lib import evaluation, models, results
+from kd_lib.datasets import load_dataset
 from kd_lib.distiller import Distiller
 from kd_lib.training import Config, fit_or_load, seeded
 
 WIDTH = 0.25  # of the course's main student
 
 
+def teacher_dataset(dataset, scale):
+    """Return the Dataset that the teacher learns from: `dataset`, or more of it at laptop scale on GTSRB, where the
+    teacher that ships with the package is taken."""
+    return dataset if scale.teacher_limit == scale.limit else load_dataset(scale.data, limit=scale.teacher_limit)
+
+
 def teacher(dataset, scale):
     """Return the Run of the two-stream dense teacher."""
     config = Config(
         epochs=scale.teacher_epochs,
-        batch_size=scale.batch_size,
+        batch_size=scale.teacher_batch_size,
         learning_rate=3e-3,
         views="online",
     )
     network = seeded(
         0, models.teacher, dataset.num_classes, dataset.image_size, stream_width=scale.teacher_width, downsample=True
     )
-    return fit_or_load("teacher", network, dataset, config)
+    return fit_or_load("teacher", network, teacher_dataset(dataset, scale), config)
 
 
 def student_config(scale, seed):

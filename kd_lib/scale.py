@@ -17,33 +17,33 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 VARIABLES = ("KD_SCALE", "KD_DATA", "KD_HOME", "KD_MOBILENET")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# One row a scale. Photographs at laptop scale borrow the teacher's amounts from `full`, so that the teacher which ships
-# with the package is found instead of trained.
+# One row a scale.
 _AMOUNTS = {
     "smoke": {
         **{"limit": 430, "seeds": (0,), "epochs": 2, "batch_size": 43, "views": 2},
-        **{"teacher_epochs": 1, "teacher_width": 4},
+        **{"teacher_epochs": 1, "teacher_width": 4, "teacher_batch_size": 43, "teacher_limit": 430},
         **{"sweep_epochs": 1, "sweep_seeds": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,)},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 86, "mobilenet_epochs": (1, 1, 1)},
         **{"quiz_scale": "smoke"},
     },
     "laptop": {
         **{"limit": 2580, "seeds": (0, 1, 2), "epochs": 10, "batch_size": 64, "views": 4},
-        **{"teacher_epochs": 10, "teacher_width": 6},
+        **{"teacher_epochs": 10, "teacher_width": 6, "teacher_batch_size": 64, "teacher_limit": 2580},
         **{"sweep_epochs": 3, "sweep_seeds": 1, "sweep_alphas": (0.0, 0.1, 0.5), "sweep_temperatures": (1.0, 4.0)},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 860, "mobilenet_epochs": (4, 3, 3)},
         **{"quiz_scale": "laptop"},
     },
     "full": {
         **{"limit": None, "seeds": (0, 1, 2), "epochs": 16, "batch_size": 128, "views": 4},
-        **{"teacher_epochs": 12, "teacher_width": 12},
+        **{"teacher_epochs": 12, "teacher_width": 12, "teacher_batch_size": 128, "teacher_limit": None},
         **{"sweep_epochs": 4, "sweep_seeds": 1},
         **{"sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
         **{"mobilenet": "imagenet", "mobilenet_size": 96, "mobilenet_limit": None, "mobilenet_epochs": (4, 1, 3)},
         **{"quiz_scale": "laptop"},
     },
 }
-_TEACHER = ("teacher_epochs", "teacher_width")
+# The teacher of this data set ships with the package: laptop scale borrows its amounts from full, so that it is found.
+_SHIPPED = "gtsrb"
 
 
 def home(environ=None):
@@ -65,8 +65,9 @@ class Scale:
         seeds: one training of each student per seed.
         sweep_seeds: how many of them notebook 03 gives to each change of the recipe.
         epochs, teacher_epochs, sweep_epochs: passes over the training images.
-        batch_size: images a step, for teacher and student.
+        batch_size, teacher_batch_size: images a step.
         teacher_width: `stream_width` of the teacher.
+        teacher_limit: images in each split for the teacher at most; None for all.
         sweep_alphas, sweep_temperatures: the grid that notebook 04 tries on validation images.
         quiz_scale: name of the scale whose drawn-sign networks compete with the reader.
         views: K, the number of fixed views of each image that the student is shown.
@@ -88,6 +89,8 @@ class Scale:
     views: int
     teacher_epochs: int
     teacher_width: int
+    teacher_batch_size: int
+    teacher_limit: int | None
     sweep_epochs: int
     sweep_alphas: tuple
     sweep_temperatures: tuple
@@ -119,8 +122,8 @@ class Scale:
         if name not in _AMOUNTS:
             raise ValueError(f"Unknown scale {name!r}. Choose one of: {', '.join(_AMOUNTS)} (variable KD_SCALE).")
         amounts = dict(_AMOUNTS[name])
-        if name == "laptop" and data != "signs":
-            amounts |= {key: _AMOUNTS["full"][key] for key in _TEACHER}
+        if name == "laptop" and data == _SHIPPED:
+            amounts |= {key: value for key, value in _AMOUNTS["full"].items() if key.startswith("teacher_")}
         if mobilenet is not None:
             amounts["mobilenet"] = mobilenet
         return cls(name=name, data=data, home=home_folder or home(), **amounts)

@@ -89,9 +89,10 @@ def test_a_scale_cannot_be_changed_by_accident():
 
 def test_photographs_at_laptop_scale_use_the_teacher_that_ships():
     laptop, full = Scale.named("laptop", data="gtsrb"), Scale.named("full", data="gtsrb")
-    for field in ("teacher_epochs", "teacher_width"):
+    for field in ("teacher_epochs", "teacher_width", "teacher_batch_size", "teacher_limit"):
         assert getattr(laptop, field) == getattr(full, field)
-    assert laptop.epochs == Scale.named("laptop").epochs
+    assert laptop.epochs == Scale.named("laptop").epochs and laptop.limit == Scale.named("laptop").limit
+    assert Scale.named("laptop", data="btsc").teacher_epochs == Scale.named("laptop").teacher_epochs
 
 
 def test_networks_of_the_quiz_are_trained_on_drawn_signs():
