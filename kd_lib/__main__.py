@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from kd_lib.scale import REPOSITORY, Scale
@@ -66,13 +65,7 @@ def _parser():
 
 
 def _scale(options):
-    scale = Scale.from_env()
-    name, data = options.scale or scale.name, getattr(options, "data", None) or scale.data
-    if (name, data) == (scale.name, scale.data):
-        return scale
-    chosen = Scale.named(name, data=data, home_folder=scale.home)
-    given = scale.mobilenet != Scale.named(scale.name).mobilenet
-    return replace(chosen, mobilenet=scale.mobilenet) if given else chosen
+    return Scale.from_env(name=options.scale, data=getattr(options, "data", None))
 
 
 def _run(options, scale):
@@ -131,6 +124,9 @@ def _evaluate(options, scale):
     common = {"dataset": dataset, "scale": scale}
     if options.on:
         common["test_data"] = datasets.load_dataset(options.on, limit=scale.limit)
+        if common["test_data"].num_classes != dataset.num_classes:
+            classes = f"{dataset.num_classes} and {common['test_data'].num_classes}"
+            raise ValueError(f"{dataset.name} and {options.on} must have the same classes; they have {classes}.")
         common["command"] = f"python -m kd_lib evaluate {options.model} --data {scale.data} --on {options.on}"
     # A plain student needs no teacher but to be compared with; on foreign images there is nothing to compare.
     alone = options.model == "student" and options.on
@@ -174,11 +170,13 @@ def _show(scale, data=None):
 def _publish(scale):
     from kd_lib import plots, results
 
-    figures = REPOSITORY / "figures"
-    results.merge(scale.results, figures / "results.json")
+    figures, name = REPOSITORY / "figures", Path(scale.data).name
+    results.merge(scale.results, figures / "results.json", scale=scale.name, dataset=name)
     results.render(REPOSITORY / "README.md", figures / "results.json")
-    rows = [row for row in results.load(figures / "results.json")["rows"] if row["dataset"] == "gtsrb"]
-    plots.save(plots.errors_vs_params(rows), figures / "errors_against_parameters.png")
+    rows = results.load(figures / "results.json")["rows"]
+    rows = [row for row in rows if results.COMMITTED.items() <= row.items()]
+    if any(row["test_errors"] is not None for row in rows):
+        plots.save(plots.errors_vs_params(rows), figures / "errors_against_parameters.png")
     print(f"Published the rows of {scale.name} on {scale.data} in figures/results.json and README.md.")
 
 

@@ -34,15 +34,19 @@ class Checkpoint(keras.callbacks.Callback):
         self.started = self.told = time.perf_counter()
         state = artifact.folder / "checkpoint.json"
         if state.exists():
+            distiller.optimizer.build(distiller.student.trainable_variables)
+            variables = (*distiller.variables, *distiller.optimizer.variables)
+            fresh = [ops.convert_to_numpy(variable) for variable in variables]
             try:
                 saved = json.loads(state.read_text(encoding="utf-8"))
-                distiller.optimizer.build(distiller.student.trainable_variables)
                 distiller.load_weights(artifact.folder / saved["weights"])
                 for state, value in zip(_random_states(distiller), saved.get("random", ()), strict=False):
                     state.assign(value)
                 self.epoch, self.seconds, self.history = saved["epoch"], saved["seconds"], saved["history"]
                 self._line(f"goes on after epoch {self.epoch}")
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                for variable, value in zip(variables, fresh, strict=True):
+                    variable.assign(value)  # part of them may have been read
                 print(f"{artifact.name}: the checkpoint cannot be used ({error}); training starts anew")
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -100,4 +104,4 @@ def _random_states(model):
 def remove_checkpoint(folder):
     (folder / "checkpoint.json").unlink(missing_ok=True)
     for path in folder.glob("checkpoint-*.weights.h5"):
-        path.unlink()
+        path.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ and writes its row. Notebooks 02, 03 and 04 write these calls out where they tea
 chosen.
 """
 
+import math
 from dataclasses import asdict
 
 from kd_lib import evaluation, models, results
@@ -18,7 +19,10 @@ WIDTH = 0.25  # of the course's main student
 def teacher_dataset(dataset, scale):
     """Return the Dataset that the teacher learns from: `dataset`, or more of it at laptop scale on GTSRB, where the
     teacher that ships with the package is taken."""
-    return dataset if scale.teacher_limit == scale.limit else load_dataset(scale.data, limit=scale.teacher_limit)
+    if scale.teacher_limit == scale.limit:
+        return dataset
+    same = {"image_size": dataset.image_size, "crop": dataset.crop, "seed": dataset.seed}
+    return load_dataset(scale.data, limit=scale.teacher_limit, **same)
 
 
 def teacher(dataset, scale):
@@ -91,7 +95,7 @@ def report(run, dataset, scale, *, model, method, teacher=None, weights=None, te
         epochs=run.config.epochs,
         params=evaluation.count_params(run.model),
         macs=evaluation.count_macs(run.model),
-        bytes=2 * sum(int(weight.shape.num_elements()) for weight in run.model.weights),
+        bytes=2 * sum(math.prod(weight.shape) for weight in run.model.weights),
         validation_accuracy=run.history["final_val_accuracy"][-1],
         refit=run.config.refit,
         weights=weights,

@@ -67,6 +67,7 @@ class Dataset:
         image_size: side of the square images in pixels.
         train, validation, test: `Split`.
         crop, seed, limit: as given to `load_dataset`.
+        content: dict that tells other images of the same name and ids apart (drawn signs, folders), or None.
 
     Raises:
         ValueError: if a split is empty or a label is no class.
@@ -81,6 +82,7 @@ class Dataset:
     crop: bool = False
     seed: int = 0
     limit: int | None = None
+    content: dict | None = None
 
     def __post_init__(self):
         for key, split in self.splits.items():
@@ -106,11 +108,13 @@ class Dataset:
     def refit_split(self):
         """Return train and validation together as one `Split`, for a last training after everything is chosen."""
         parts = (self.train, self.validation)
-        base = getattr(self.train.images, "base", None)
         together = [np.concatenate([getattr(part, key) for part in parts]) for key in ("labels", "groups", "ids")]
         # From the cache, both are neighbours in one memory-mapped file: take the piece without copying it.
+        base = getattr(self.train.images, "base", None)
         if isinstance(base, np.memmap) and self.validation.images.base is base:
-            return Split(base[: len(self.train) + len(self.validation)], *together)
+            starts = [images.ctypes.data for images in (base, self.train.images, self.validation.images)]
+            if starts[0] == starts[1] and starts[2] == starts[1] + self.train.images.nbytes:
+                return Split(base[: len(self.train) + len(self.validation)], *together)
         return Split(np.concatenate([part.images for part in parts]), *together)
 
     def describe(self):
@@ -138,6 +142,7 @@ class Dataset:
             "classes": self.num_classes,
             "counts": {key: len(split) for key, split in self.splits.items()},
             "ids_and_labels": f"{zlib.crc32(listed.encode()):08x}",
+            **({} if self.content is None else {"content": self.content}),
         }
 
 
@@ -177,7 +182,7 @@ def load_dataset(name, *, image_size=32, crop=False, seed=0, data_dir=None, limi
             if found is None:
                 _build(source, folder, image_size, crop, seed, limit)
                 found = cache.read(folder, source.signature())
-    return _dataset(source.name, found, image_size, crop, seed, limit)
+    return _dataset(source, found, image_size, crop, seed, limit)
 
 
 def prepare(name, **options):
@@ -228,11 +233,12 @@ def _build(source, folder, image_size, crop, seed, limit):
     cache.write(folder, meta, table.labels[chosen], table.groups[chosen], table.ids[chosen], pixels)
 
 
-def _dataset(name, found, image_size, crop, seed, limit):
+def _dataset(source, found, image_size, crop, seed, limit):
     splits, start = {}, 0
     for key, count in found["meta"]["counts"].items():
         rows = slice(start, start + count)
         splits[key] = Split(*(found[column][rows] for column in ("images", "labels", "groups", "ids")))
         start += count
     class_names = tuple(found["meta"]["class_names"])
-    return Dataset(name, class_names, image_size, **splits, crop=crop, seed=seed, limit=limit)
+    facts = {"crop": crop, "seed": seed, "limit": limit, "content": source.content(found["meta"])}
+    return Dataset(source.name, class_names, image_size, **splits, **facts)

@@ -159,6 +159,11 @@ class Distiller(keras.Model):
             self._loss_tracker.update_state(_unscaled(loss), sample_weight=ops.shape(logits)[0])
             return self.compute_metrics(x, y, logits, sample_weight)
 
+    def check_teacher(self):
+        """Raise ValueError where alpha asks for a teacher and there is none."""
+        if self.teacher is None and not self._plain:
+            raise ValueError("alpha is below 1, so the student needs a teacher: pass teacher=..., or set alpha=1.")
+
     def add_teacher_logits(self, x, y):
         """Return y as a dict, completed by the teacher's logits on x if there is a teacher and y brings none."""
         targets = dict(y) if isinstance(y, dict) else {} if y is None else {"label": y}

@@ -149,6 +149,18 @@ class Report:
         }
 
 
+def _fitted(model, images):
+    """The images at the network's own input size, as training showed them."""
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or None in shape[1:3] or shape[1:3] == images.shape[1:3]:
+        return images
+    from keras import ops
+
+    from kd_lib.views import fit_to
+
+    return ops.convert_to_numpy(fit_to(model, images))
+
+
 def _logits(model, images, batch_size, role):
     """Logits float32 [n, K] of a model, a .tflite path or an array of logits; refuses what is not logits."""
     if isinstance(model, np.ndarray):
@@ -167,7 +179,7 @@ def _logits(model, images, batch_size, role):
             raise ValueError(f"the {role} must be a Keras model or a .tflite path, got {type(model).__name__}")
         parts = []
         for start in range(0, len(images), batch_size):
-            batch = np.asarray(images[start : start + batch_size])
+            batch = _fitted(model, np.asarray(images[start : start + batch_size]))
             # The last batch is filled up: one shape means one traced graph. In inference mode rows do not mix.
             missing = batch_size - len(batch) if parts else 0
             padded = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch

@@ -138,8 +138,10 @@ def cached_teacher_logits(teacher, split, table, *, strength, facts, progress=pr
             numbers = np.zeros((len(split.images[rows]), 12), np.float32) if table is None else table[view, rows]
             logits[view, rows] = answer(tf.constant(split.images[rows]), tf.constant(numbers)).numpy()
         progress(f"teacher's answers: view {view + 1} of {views}, {time.perf_counter() - started:.0f} s")
+    if not np.all(np.isfinite(logits)):
+        raise ValueError(f"{teacher.name} answers logits that are not finite in float16; its training diverged.")
     artifacts.write_json(artifact.folder / "config.json", facts)
-    with artifacts.writing(path) as temporary, open(temporary, "wb") as file:
+    with artifacts.writing(path, logits.nbytes) as temporary, open(temporary, "wb") as file:
         np.save(file, logits)
     return np.load(path, mmap_mode="r", allow_pickle=False)
 

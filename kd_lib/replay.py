@@ -34,7 +34,7 @@ def load_model(folder):
 
 
 def replay(folder):
-    """Repeat the training of an artifact: same data, network, settings and teacher; loaded if it is in KD_HOME already.
+    """Repeat the training of an artifact: same data, network, settings and teacher; loaded if it is at hand already.
 
     Args:
         folder: holds config.json and architecture.json.
@@ -44,12 +44,16 @@ def replay(folder):
 
     Raises:
         FileNotFoundError: the folder is no artifact, or its teacher is not at hand.
-        ValueError: the distiller was defined in a notebook.
+        ValueError: the distiller was defined in a notebook, or training started from weights that are not kept.
     """
     folder = Path(folder)
     facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "source" in facts or "loss_source" in facts.get("distiller", {}):
         raise ValueError(f"{folder} was trained by a class or a loss that is not kd_lib's; run its notebook instead.")
+    if facts["config"]["start"] != "random":
+        raise ValueError(
+            f"{folder} started from other weights ({facts['config']['start']}); run notebook 05, which makes them."
+        )
     data = {name: facts["dataset"][name] for name in ("name", "image_size", "crop", "seed", "limit")}
     dataset = load_dataset(data.pop("name"), **data)
     config = Config(**facts["config"])

@@ -52,6 +52,12 @@ def home(environ=None):
     return Path(value).expanduser().resolve() if value else Path.home() / ".cache" / "kd_lib"
 
 
+def _absolute(choice):
+    """A file or folder as an absolute path: notebooks run in a folder of their own. A name stays a name."""
+    path = Path(choice).expanduser()
+    return str(path.resolve()) if path.name != str(choice) and path.exists() else choice
+
+
 @dataclass(frozen=True)
 class Scale:
     """The amounts and places of one run. Make it with `Scale.from_env()` or `Scale.named(...)`.
@@ -102,16 +108,20 @@ class Scale:
     temperature: float = 4.0
 
     @classmethod
-    def from_env(cls, environ=None):
+    def from_env(cls, environ=None, *, name=None, data=None):
         """Read KD_SCALE (default laptop), KD_DATA (signs), KD_HOME (~/.cache/kd_lib) and KD_MOBILENET.
+
+        Args:
+            environ: dict to read instead of the environment.
+            name, data: what counts instead of KD_SCALE and KD_DATA, if not None.
 
         Raises:
             ValueError: for an unknown scale; the message lists the valid ones.
         """
         environ = os.environ if environ is None else environ
         return cls.named(
-            environ.get("KD_SCALE") or "laptop",
-            data=environ.get("KD_DATA") or "signs",
+            name or environ.get("KD_SCALE") or "laptop",
+            data=data or environ.get("KD_DATA") or "signs",
             home_folder=home(environ),
             mobilenet=environ.get("KD_MOBILENET") or None,
         )
@@ -125,8 +135,8 @@ class Scale:
         if name == "laptop" and data == _SHIPPED:
             amounts |= {key: value for key, value in _AMOUNTS["full"].items() if key.startswith("teacher_")}
         if mobilenet is not None:
-            amounts["mobilenet"] = mobilenet
-        return cls(name=name, data=data, home=home_folder or home(), **amounts)
+            amounts["mobilenet"] = _absolute(mobilenet)
+        return cls(name=name, data=_absolute(data), home=home_folder or home(), **amounts)
 
     def export(self):
         """Set the environment variables to this scale, for the processes that are started from here."""

@@ -43,6 +43,8 @@ CLASS_NAMES = (
 MIRROR_SAME = (11, 12, 13, 15, 17, 18, 22, 26, 30, 35)
 MIRROR_SWAP = {19: 20, 20: 19, 33: 34, 34: 33, 36: 37, 37: 36, 38: 39, 39: 38}
 
+# Raise it when the drawings change: networks that learned from the old ones are then trained again.
+DRAWINGS = 1
 CHUNK = 48  # images rendered together: the planes of one chunk stay in the processor's cache
 FRAMES = 30
 

@@ -5,6 +5,7 @@ switched on by `Config` where validation says that it helps. A training saves it
 from there. Left out: choosing hyperparameters, and looking at test images.
 """
 
+import math
 from dataclasses import asdict, dataclass
 
 import keras
@@ -59,6 +60,11 @@ class Config:
     def __post_init__(self):
         if not isinstance(self.epochs, int) or self.epochs < 1:
             raise ValueError(f"epochs must be a whole number of at least 1. Received: {self.epochs!r}")
+        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number of at least 1. Received: {self.batch_size!r}")
+        for name in ("learning_rate", "weight_decay", "warmup_epochs", "balance", "strength"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a finite number, 0 or more. Received: {getattr(self, name)!r}")
         if self.views is not None and self.views != "online" and (not isinstance(self.views, int) or self.views < 1):
             raise ValueError(f'views must be a whole number of at least 1, "online" or None. Received: {self.views!r}')
         if not 0 <= self.label_smoothing < 1 or not 0 <= self.ema < 1:
@@ -131,19 +137,32 @@ def fit_or_load(name, model_or_distiller, dataset, config, *, progress=True):
     student, teacher = distiller.student, getattr(distiller, "teacher", None)
     split = dataset.refit_split() if config.refit else dataset.train
     check_labels(student, split, dataset)
+    if hasattr(distiller, "check_teacher"):
+        distiller.check_teacher()
     artifact = artifacts.Artifact(name, _facts(distiller, student, teacher, dataset, config))
+    _check_untrained(student, artifact.key, config)
     record = artifact.load(student)
     loaded = record is not None
     if not loaded:
         record = _train(artifact, distiller, student, teacher, dataset, split, config, progress)
         artifact.save(student, record)
         remove_checkpoint(artifact.folder)
-        if record["weights"]:
-            artifacts.load_weights(student, artifact.folder / "weights.npz")
     elif progress:
         print(f"{name}: loaded; its training took {record['seconds']:.0f} s")
+        remove_checkpoint(artifact.folder)
+    student.trained_as = artifact.key
     model = student if record["weights"] else None
     return Run(name, model, record["history"], record["seconds"], loaded, artifact.key, config)
+
+
+def _check_untrained(student, key, config):
+    """Refuse a network that was trained as something else: its key would call the result a fresh training."""
+    trained_as = getattr(student, "trained_as", key)
+    if trained_as != key and config.start == "random":
+        raise ValueError(
+            f"{student.name} was trained before, with other settings. Build it anew and train that, as `seeded` does; "
+            "or, to train it further on purpose, say in Config(start=...) what its weights were."
+        )
 
 
 def _facts(distiller, student, teacher, dataset, config):
@@ -214,6 +233,7 @@ def _train(artifact, distiller, student, teacher, dataset, split, config, progre
         )
     if config.ema:
         _reestimate_batchnorm(student, feeding.batches(split, order, table, strength=config.strength).take(64))
+    artifacts.round_weights(student)  # what is kept is what is measured
     final = distiller.evaluate(dataset.validation.images, dataset.validation.labels, 512, verbose=0, return_dict=True)
     checkpoint.history["final_val_accuracy"] = [float(final["accuracy"])]
     return {"history": checkpoint.history, "seconds": checkpoint.seconds, "weights": config.keep_weights}

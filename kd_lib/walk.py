@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+from kd_lib import artifacts
 from kd_lib.scale import REPOSITORY
 
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -64,14 +65,15 @@ def walk(scale, *, only=(), write=False, build=REPOSITORY / "build", out=print):
             try:
                 client.execute()
                 message = None
-            except (CellExecutionError, DeadKernelError) as error:
+            except (CellExecutionError, DeadKernelError, RuntimeError) as error:
                 message = _last_line(error)
                 failed.append((path.stem, message))
         page = build / f"{path.stem}.html"
         page.write_text(_html(notebook, path.stem), encoding="utf-8")
         out(f"{ticker.line()} {'FAILED: ' + message if message else page.relative_to(build.parent)}")
         if write and not message:
-            nbformat.write(_committable(notebook), path)
+            with artifacts.writing(path) as temporary:
+                nbformat.write(_committable(notebook), temporary)
     return failed
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import json
 import linecache
 import os
@@ -389,6 +390,52 @@ def test_the_source_of_a_loss_that_is_not_the_librarys_enters_the_key():
     )
     keys = [facts_of(Distiller(network(), network(seed=1), loss=loss)) for loss in (first, again, edited)]
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_values_that_a_loss_was_made_with_enter_its_source():
+    def weighted(beta):
+        return lambda student, teacher, temperature: beta * student
+
+    def loss(student, teacher, temperature, beta=1):
+        return beta * student
+
+    assert source_of(weighted(2)) == source_of(weighted(2)) != source_of(weighted(8))
+    assert source_of(functools.partial(loss, beta=2)) != source_of(functools.partial(loss, beta=8))
+
+
+def test_parents_properties_and_constants_of_a_class_enter_its_source():
+    def make(body, constant):
+        class Parent:
+            size = constant
+
+            @property
+            def half(self):
+                return self.size / 2
+
+        return type("Child", (Parent,), {"train_step": body})
+
+    def one(self, data):
+        return 1
+
+    def two(self, data):
+        return 2
+
+    kinds = [make(one, 4), make(one, 4), make(two, 4), make(one, 5)]
+    first, again, other_body, other_constant = map(source_of, kinds)
+    assert first == again and len({first, other_body, other_constant}) == 3 and "self.size / 2" in first
+
+
+def test_settings_and_wiring_of_a_network_enter_the_key():
+    def build(skip=False, **settings):
+        inputs = layers.Input((6,))
+        first = layers.Dense(6, **settings)(inputs)
+        second = layers.Dense(6)(first)
+        return keras.Model(inputs, layers.Add()([first if skip else inputs, second]))
+
+    models = [build(), build(skip=True), build(kernel_regularizer="l2"), build(kernel_initializer="zeros")]
+    models += [build(kernel_regularizer=keras.regularizers.L2(0.1)), build(dtype="mixed_float16")]
+    assert len({json.dumps(describe_model(model)) for model in models}) == len(models)
+    assert describe_model(build()) == describe_model(build())
 
 
 def test_a_thing_without_source_is_known_by_its_name():

@@ -1,5 +1,6 @@
 """Datasets: what is split, cached, downloaded and refused, shown on tiny official-layout archives of drawn signs."""
 
+import dataclasses
 import functools
 import hashlib
 import http.server
@@ -189,6 +190,14 @@ def test_refit_split_is_train_and_validation_without_a_copy(prepared):
     np.testing.assert_array_equal(both.ids, np.concatenate([data.train.ids, data.validation.ids]))
     assert np.shares_memory(both.images, data.train.images)
     assert isinstance(data.train.images, np.memmap)
+
+
+def test_refit_split_of_a_changed_dataset_pairs_images_with_their_labels(prepared):
+    data = datasets.load_dataset("gtsrb", image_size=24)
+    part = dataclasses.replace(data, train=data.train.subset(slice(1, len(data.train))))
+    both = part.refit_split()
+    assert len(both) == len(data.train) - 1 + len(data.validation)
+    np.testing.assert_array_equal(both.images[0], data.train.images[1])
 
 
 def test_cached_dataset_loads_without_tensorflow_and_without_archives(prepared):

@@ -130,14 +130,28 @@ def test_merge_publishes_rows_and_comparisons_and_keeps_the_rest(tmp_path):
     results.append(make_row(model="teacher-16"), published)
     results.append(make_row(errors=9), published)
     results.append(make_row(errors=4), run)
+    results.append(make_row(errors=3, dataset="gtsrb to btsc"), run)
+    for other in ({"scale": "smoke"}, {"dataset": "signs"}):
+        results.append(make_row(**other), run)
+        results.add_comparison(make_row(method="kd", **other), make_row(**other), DIFFERENCE, run)
     results.add_comparison(make_row(method="kd"), make_row(), DIFFERENCE, run)
     for _ in range(2):
-        results.merge(run, published)
+        results.merge(run, published, scale="full", dataset="gtsrb")
     document = results.load(published)
-    assert [(row["model"], row["test_errors"]) for row in document["rows"]] == [("teacher-16", 2), ("student-0.25", 4)]
-    assert len(document["comparisons"]) == 1
+    found = [(row["model"], row["dataset"], row["test_errors"]) for row in document["rows"]]
+    assert found == [("teacher-16", "gtsrb", 2), ("student-0.25", "gtsrb", 4), ("student-0.25", "gtsrb to btsc", 3)]
+    assert len(document["comparisons"]) == 1, "what other scales and data sets left in the file is not published"
     with pytest.raises(FileNotFoundError, match="absent"):
-        results.merge(tmp_path / "absent.json", published)
+        results.merge(tmp_path / "absent.json", published, scale="full", dataset="gtsrb")
+
+
+def test_a_network_measured_again_without_its_teacher_keeps_its_agreement(tmp_path):
+    path = tmp_path / "results.json"
+    results.append(make_row(agreement=0.9), path)
+    results.append(make_row(), path)
+    assert results.load(path)["rows"][0]["agreement"] == 0.9
+    results.append(make_row(errors=3), path)
+    assert results.load(path)["rows"][0]["agreement"] is None, "another network"
 
 
 def test_a_comparison_replaces_the_older_one_of_the_same_groups(tmp_path):

@@ -62,6 +62,21 @@ def test_the_environment_itself_is_the_default(monkeypatch, tmp_path):
     assert Scale.from_env().home == scale_module.home() == tmp_path
 
 
+def test_what_a_command_line_says_counts_before_the_environment():
+    environ = {"KD_SCALE": "smoke", "KD_DATA": "gtsrb", "KD_MOBILENET": "signs"}
+    scale = Scale.from_env(environ, name="full", data="signs")
+    assert (scale.name, scale.data, scale.mobilenet) == ("full", "signs", "signs")
+    assert Scale.named("full").mobilenet == "imagenet"
+
+
+def test_a_folder_is_found_from_everywhere_and_a_name_stays_a_name(tmp_path, monkeypatch):
+    (tmp_path / "my signs").mkdir()
+    (tmp_path / "signs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert Scale.named("smoke", data="./my signs").data == str(tmp_path / "my signs")
+    assert Scale.named("smoke", data="signs").data == "signs"
+
+
 def test_a_tilde_in_kd_home_is_expanded():
     assert scale_module.home({"KD_HOME": "~/signs"}) == (Path.home() / "signs").resolve()
 

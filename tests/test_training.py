@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+import kd_lib
 from kd_lib import Distiller, artifacts, checkpoint, feeding, training
 from kd_lib.datasets import Dataset, Split
 from kd_lib.training import Config, SmoothedCrossentropy, fit_or_load, seeded
@@ -466,3 +467,52 @@ def test_one_line_tells_how_far_the_training_is(trained, capsys):
     assert "student: loaded; its training took" in capsys.readouterr().out
     train()
     assert not capsys.readouterr().out
+
+
+def test_a_trained_network_is_not_trained_on_as_if_it_were_new(home):
+    model = network()
+    train(model)
+    with pytest.raises(ValueError, match="trained before.*seeded"):
+        train(model, epochs=3)
+    assert train(model).loaded, "the same again is loaded"
+    assert not train(model, epochs=3, start="the first run").loaded
+
+
+def test_the_weights_that_are_kept_are_the_weights_that_are_measured(home):
+    data = tiny()
+    run = train(dataset=data)
+    for value in run.model.get_weights():
+        np.testing.assert_array_equal(value, value.astype(np.float16).astype(np.float32))
+    assert run.history["final_val_accuracy"] == [kd_lib.evaluate(run.model, data.validation).accuracy]
+
+
+def test_a_checkpoint_that_breaks_off_half_read_leaves_a_fresh_start(home, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoint.Checkpoint, "on_epoch_begin", lambda self, epoch, logs=None: stop_at(self, epoch, 1))
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    monkeypatch.undo()
+    monkeypatch.setenv("KD_HOME", str(home))
+
+    def half_read(self, *arguments):
+        self.student.set_weights([value + 1 for value in self.student.get_weights()])
+        raise ValueError("another layout")
+
+    monkeypatch.setattr(Distiller, "load_weights", half_read)
+    found = train()
+    assert "training starts anew" in capsys.readouterr().out
+    monkeypatch.setenv("KD_HOME", str(home) + "-other")
+    for value, expected in zip(found.model.get_weights(), train().model.get_weights(), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"learning_rate": -1.0}, {"balance": float("nan")}])
+def test_a_configuration_that_makes_no_sense_is_refused(wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name):
+        Config(epochs=1, **wrong)
+
+
+def test_a_distiller_that_lacks_its_teacher_is_refused_before_anything_is_loaded(home):
+    train(network())
+    with pytest.raises(ValueError, match="needs a teacher"):
+        train(Distiller(network(), alpha=0.1))

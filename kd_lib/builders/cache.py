@@ -110,12 +110,16 @@ def write(folder, meta, labels, groups, ids, pixels):
             images[row] = image
             arrived[row] = True
         if not arrived.all():
-            images = _keep(images, arrived, new / "images.npy")
+            _keep(images, arrived, new / "kept.npy")
+            del images
+            os.replace(new / "kept.npy", new / "images.npy")
+            images = np.load(new / "images.npy", mmap_mode="r+")
             ends = np.cumsum(list(meta["counts"].values()))[:-1]
             counts = [int(part.sum()) for part in np.split(arrived, ends)]
             meta = meta | {"counts": dict(zip(meta["counts"], counts, strict=True))}
             _check_counts(meta)
         images.flush()
+        del images  # Windows renames no folder that holds an open file
         np.save(new / "labels.npy", np.asarray(labels, np.int32)[arrived])
         np.save(new / "groups.npy", np.asarray(groups, np.int32)[arrived])
         np.save(new / "ids.npy", np.asarray(ids, str)[arrived])
@@ -135,12 +139,10 @@ def _check_counts(meta):
 
 
 def _keep(images, rows, path):
-    """Rewrite a memory-mapped image file without some rows, a block at a time."""
+    """Write some rows of a memory-mapped image file into another, a block at a time."""
     kept = np.flatnonzero(rows)
-    shorter = path.with_name("kept.npy")
-    out = np.lib.format.open_memmap(shorter, mode="w+", dtype=np.uint8, shape=(len(kept), *images.shape[1:]))
+    out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(kept), *images.shape[1:]))
     for start in range(0, len(kept), 4096):
         block = kept[start : start + 4096]
         out[start : start + len(block)] = images[block]
-    os.replace(shorter, path)
-    return out
+    out.flush()

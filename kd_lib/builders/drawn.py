@@ -22,11 +22,15 @@ class DrawnSource:
 
     name = "signs"
 
+    def content(self, meta):
+        """Return what a network's key says of the images: the version of the drawings."""
+        return {"drawings": signs.DRAWINGS}
+
     def signature(self):
         """Return a hash of the drawing code: other code draws other images."""
         digest = hashlib.sha256()
         for path in sorted(Path(signs.__file__).parent.glob("sign*.py")):
-            digest.update(path.read_bytes())
+            digest.update(path.read_text(encoding="utf-8").encode())  # whatever ends its lines
         return {"code": digest.hexdigest()[:16]}
 
     def table(self):

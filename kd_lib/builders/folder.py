@@ -33,6 +33,10 @@ class FolderSource:
         found = (path for path in self.folder.rglob("*") if path.is_file())
         return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(self.folder).parts))
 
+    def content(self, meta):
+        """Return what a network's key says of the images: the signature of the files that the cache was made from."""
+        return meta["signature"]
+
     def signature(self):
         """Return a hash of names, sizes and times of all files."""
         digest = hashlib.sha256()

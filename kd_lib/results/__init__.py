@@ -8,11 +8,12 @@ imports no TensorFlow. It leaves out statistics beyond means, deviations and one
 from kd_lib.results.environment import environment
 from kd_lib.results.files import add_comparison, append, append_bench, load, merge
 from kd_lib.results.published import PUBLISHED, Mark
-from kd_lib.results.rows import FIELDS, make_row, validate
+from kd_lib.results.rows import COMMITTED, FIELDS, make_row, validate
 from kd_lib.results.tables import BEGIN, END, render, summarise, table, wilson_interval
 
 __all__ = [
     "BEGIN",
+    "COMMITTED",
     "END",
     "FIELDS",
     "PUBLISHED",

@@ -94,6 +94,10 @@ def append(row, path):
     """
     row = validate(row)
     with _updating(path) as document:
+        for old in document["rows"]:
+            # The same network measured again without its teacher: what was known of their agreement still holds.
+            if row["agreement"] is None and all(old[key] == row[key] for key in (*GROUP, "seed", "config", "wrong")):
+                row["agreement"] = old["agreement"]
         _put(document["rows"], row, (*GROUP, "seed"))
 
 
@@ -117,12 +121,14 @@ def add_comparison(row_a, row_b, difference, path):
         _put(document["comparisons"], {"a": groups[0], "b": groups[1], **difference}, ("a", "b"))
 
 
-def merge(from_path, to_path):
+def merge(from_path, to_path, *, scale, dataset):
     """Publish a run: put its rows and comparisons into another file, replacing those of the same identity.
 
     Args:
         from_path: the results file of the run; must exist.
         to_path: the file that receives them, usually figures/results.json.
+        scale: name of the scale whose rows are published.
+        dataset: name of the data set; networks that learned from it and were tested on another are published too.
 
     Raises:
         FileNotFoundError: no file at `from_path`.
@@ -131,11 +137,16 @@ def merge(from_path, to_path):
     if not Path(from_path).exists():
         raise FileNotFoundError(f"no results file at {from_path}; run the notebooks first, or give another path")
     source = load(from_path)
+
+    def wanted(group):
+        return group["scale"] == scale and group["dataset"].split(" to ")[0] == dataset
+
     with _updating(to_path) as document:
-        for row in source["rows"]:
+        for row in filter(wanted, source["rows"]):
             _put(document["rows"], validate(row), (*GROUP, "seed"))
         for comparison in source["comparisons"]:
-            _put(document["comparisons"], comparison, ("a", "b"))
+            if wanted(comparison["a"]):
+                _put(document["comparisons"], comparison, ("a", "b"))
 
 
 def append_bench(name, unit, *, value=None, ratio=None, path):

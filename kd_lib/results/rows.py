@@ -14,7 +14,9 @@ FIELDS = {
     "weights": (str, _NONE), "config": dict, "seconds": _NUMBER, "device": str, "backend": (str, _NONE),
     "command": str, "commit": (str, _NONE), "versions": dict,
 }  # fmt: skip
-GROUP = ("model", "method", "teacher", "dataset", "crop", "image_size", "scale", "refit")
+GROUP = ("model", "method", "teacher", "dataset", "crop", "image_size", "scale", "refit", "weights")
+# The rows of the README's figure: the run that is committed.
+COMMITTED = {"dataset": "gtsrb", "scale": "full", "crop": False}
 _TEST = ("test_accuracy", "test_errors", "test_size", "wrong")
 
 

@@ -104,7 +104,9 @@ def _cells(group):
 def _sentence(comparison):
     """One comparison in words."""
     names = [
-        f"{group['model']} {group['method']}" + (" (train + validation)" if group["refit"] else "")
+        f"{group['model']} {group['method']}"
+        + (f" from {group['teacher']}" if group["teacher"] else "")
+        + (" (train + validation)" if group["refit"] else "")
         for group in (comparison["a"], comparison["b"])
     ]
     verdict = "excludes" if comparison["excludes_zero"] else "does not exclude"
