@@ -167,6 +167,9 @@ def writing(path, size=0):
         os.close(handle)
         temporary = Path(name)
         yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # as any new file; mkstemp's are for their owner alone
         os.replace(temporary, path)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error  # HDF5 adds a page of its own

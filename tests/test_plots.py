@@ -181,3 +181,13 @@ def test_notebooks_store_figures_small_and_in_nearly_the_same_colours():
     assert len(light.getvalue()) < 0.6 * len(full.getvalue())
     before, after = (np.asarray(Image.open(file).convert("RGB")).astype(int) for file in (full, light))
     assert before.shape == after.shape and np.abs(before - after).mean() < 16
+
+
+def test_nothing_on_the_cheat_sheet_covers_anything_else():
+    axes = plots.cheat_sheet()
+    axes.figure.draw_without_rendering()
+    page = axes.figure.bbox
+    boxes = {text.get_text(): text.get_window_extent() for text in axes.texts if text.get_text()}
+    for text, box in boxes.items():
+        assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1, text
+        assert [other for other in boxes if other != text and box.overlaps(boxes[other])] == []

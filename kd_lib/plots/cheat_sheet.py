@@ -1,0 +1,97 @@
+"""The course on one page: who sees what, what is compared, the settings to start from, and what goes wrong."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from kd_lib.plots.style import PALETTE
+
+_START = (
+    ("temperature T", "4", "2 to 10; higher shows more of the wrong classes"),
+    ("weight of labels α", "0.1", "1 is plain training, 0 needs no labels"),
+    ("views of an image", "4", "the same view to teacher and student"),
+    ("seeds", "3", "or more; report all of them, with an interval"),
+)
+_CHECKS = (
+    "logits out of both networks: no softmax layer",
+    "T² before the divergence; a sum over classes, a mean over images",
+    "the teacher outside the tape, in inference mode",
+    "the same budget and tuning for the student alone",
+    "choose on validation, split by physical sign",
+)
+
+
+def cheat_sheet():
+    """Draw knowledge distillation on one page.
+
+    Returns:
+        Axes
+    """
+    figure, axes = plt.subplots(figsize=(11, 6.4))
+    figure.set_layout_engine("none")
+    axes.set_position((0.01, 0.01, 0.98, 0.98))
+    axes.set(xlim=(0, 110), ylim=(0, 64))
+    axes.axis("off")
+    axes.text(1, 61, "Knowledge distillation on one page", fontsize=16, weight="bold", va="center")
+    _networks(axes)
+    _formulas(axes)
+    _columns(axes)
+    return axes
+
+
+def _box(axes, x, y, width, height, text, color, size=11):
+    style = {"boxstyle": "round,pad=0.3,rounding_size=1", "facecolor": color + "22", "edgecolor": color, "lw": 1.6}
+    axes.add_patch(plt.matplotlib.patches.FancyBboxPatch((x, y), width, height, **style))
+    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=size, linespacing=1.35)
+
+
+def _arrow(axes, start, end, color=PALETTE["ink"]):
+    axes.annotate(
+        "", end, start, arrowprops={"arrowstyle": "-|>", "color": color, "lw": 1.6, "shrinkA": 0, "shrinkB": 0}
+    )
+
+
+def _bars(axes, x, y, logits, temperature, color):
+    shares = np.exp(np.array(logits) / temperature)
+    for place, share in enumerate(8 * shares / shares.sum()):
+        axes.add_patch(plt.Rectangle((x + 2.1 * place, y), 1.7, share, color=color, lw=0))
+    axes.plot([x - 0.5, x + 10.5], [y, y], color=PALETTE["ink"], lw=1)
+
+
+def _networks(axes):
+    teacher, student, grey = PALETTE["teacher"], PALETTE["distilled"], PALETTE["grey"]
+    _box(axes, 2, 42, 12, 8, "one view\nof an image", grey)
+    _box(axes, 22, 48.5, 17, 7, "teacher\nbig, trained, fixed", teacher)
+    _box(axes, 22, 36.5, 17, 7, "student\nsmall, learns", student)
+    for height in (52, 40):
+        _arrow(axes, (14.8, 46), (21.2, height))
+    for height, color, logits, name in (
+        (48.5, teacher, (5, 3, 1, 0, -1), "p"),
+        (36.5, student, (3, 3.4, 1, 1, 0), "q"),
+    ):
+        _arrow(axes, (39.8, height + 3.5), (45, height + 3.5))
+        axes.text(47, height + 3.5, "z / T", fontsize=12, va="center")
+        _arrow(axes, (52, height + 3.5), (56, height + 3.5))
+        _bars(axes, 57.5, height, logits, 3, color)
+        axes.text(70, height + 3.5, f"{name} = softmax", fontsize=12, va="center")
+    _box(axes, 87, 42, 20, 8, "T² · KL(p ‖ q)\nimage by image", teacher, 12)
+    for height in (52, 40):
+        _arrow(axes, (82.5, height), (86.2, 46 + (height - 46) / 4))
+
+
+def _formulas(axes):
+    loss = "loss  =  α · cross-entropy(label, q at T = 1)  +  (1 − α) · T² · Σ p (log p − log q)"
+    axes.text(55, 30.5, loss, fontsize=13.5, ha="center", va="center", weight="bold")
+    gradient = "gradient by the student's logits:  α (q₁ − y)  +  (1 − α) T (q − p)      only the student moves"
+    axes.text(55, 26.7, gradient, fontsize=11, ha="center", va="center")
+
+
+def _columns(axes):
+    axes.text(2, 22, "Start from", fontsize=12.5, weight="bold", va="center")
+    for line, (name, value, note) in enumerate(_START):
+        height = 18 - 4.2 * line
+        axes.text(2, height, name, va="center")
+        axes.text(21, height, value, va="center", weight="bold")
+        axes.text(28.5, height, note, va="center", color="#5A5A5A", fontsize=9.5)
+    axes.text(66, 22, "Check", fontsize=12.5, weight="bold", va="center")
+    for line, text in enumerate(_CHECKS):
+        axes.text(66, 18 - 3.7 * line, "☐  " + text, va="center", fontsize=10)
