@@ -168,7 +168,7 @@ def _show(scale, data=None):
 
 
 def _publish(scale):
-    from kd_lib import plots, results
+    from kd_lib import artifacts, plots, results
 
     figures, name = REPOSITORY / "figures", Path(scale.data).name
     results.merge(scale.results, figures / "results.json", scale=scale.name, dataset=name)
@@ -177,7 +177,12 @@ def _publish(scale):
     rows = [row for row in rows if results.COMMITTED.items() <= row.items()]
     if any(row["test_errors"] is not None for row in rows):
         plots.save(plots.errors_vs_params(rows), figures / "errors_against_parameters.png")
-    print(f"Published the rows of {scale.name} on {scale.data} in figures/results.json and README.md.")
+    held = artifacts.publish(
+        scale.artifacts, [{"name": name, "limit": scale.limit}, {"name": "signs", "limit": scale.quiz.limit}]
+    )
+    print(
+        f"Published the rows of {scale.name} on {scale.data} in figures/results.json and README.md; figures/run holds {held / 1e6:.1f} MB."
+    )
 
 
 if __name__ == "__main__":

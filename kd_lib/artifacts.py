@@ -189,9 +189,41 @@ def write_json(path, value):
         temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
+def write_facts(path, facts):
+    """Write the facts behind a key as JSON, one line each."""
+    lines = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in facts.items()]
+    with writing(path) as temporary:
+        temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
 def places():
     """Return the folders that artifacts are looked for in, first KD_HOME's own."""
     return (home() / "artifacts", *SHIPPED)
+
+
+def publish(folder, datasets, to=SHIPPED[0]):
+    """Copy what a committed run leaves for others: histories, and the weights of students.
+
+    Args:
+        folder: artifacts of the run, such as KD_HOME/artifacts.
+        datasets: list of dicts with "name" and "limit": artifacts of other data stay behind.
+        to: folder that receives them.
+
+    Returns:
+        int, bytes that `to` holds afterwards.
+    """
+    for source in sorted(Path(folder).iterdir()):
+        if not (source / "history.json").exists() or not (source / "config.json").exists():
+            continue
+        dataset = json.loads((source / "config.json").read_text(encoding="utf-8"))["dataset"]
+        if {"name": dataset["name"], "limit": dataset["limit"]} not in datasets:
+            continue
+        student = source.name.startswith("student-")
+        for name in ("config.json", "history.json") + (("architecture.json", "weights.npz") if student else ()):
+            if (source / name).exists() and not (Path(to).parent / "pretrained" / source.name).exists():
+                with writing(Path(to) / source.name / name) as temporary:
+                    shutil.copyfile(source / name, temporary)
+    return sum(path.stat().st_size for path in Path(to).rglob("*") if path.is_file())
 
 
 class Artifact:
@@ -234,7 +266,7 @@ class Artifact:
 
     def save(self, model, record):
         """Write config, architecture, weights (if `record["weights"]`) and history; the history last, as the seal."""
-        write_json(self.folder / "config.json", self.facts)
+        write_facts(self.folder / "config.json", self.facts)
         with writing(self.folder / "architecture.json") as temporary:
             temporary.write_text(model.to_json(), encoding="utf-8")
         if record["weights"]:

@@ -140,7 +140,7 @@ def cached_teacher_logits(teacher, split, table, *, strength, facts, progress=pr
         progress(f"teacher's answers: view {view + 1} of {views}, {time.perf_counter() - started:.0f} s")
     if not np.all(np.isfinite(logits)):
         raise ValueError(f"{teacher.name} answers logits that are not finite in float16; its training diverged.")
-    artifacts.write_json(artifact.folder / "config.json", facts)
+    artifacts.write_facts(artifact.folder / "config.json", facts)
     with artifacts.writing(path, logits.nbytes) as temporary, open(temporary, "wb") as file:
         np.save(file, logits)
     return np.load(path, mmap_mode="r", allow_pickle=False)

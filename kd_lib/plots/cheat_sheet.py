@@ -6,7 +6,7 @@ import numpy as np
 from kd_lib.plots.style import PALETTE
 
 _START = (
-    ("temperature T", "4", "2 to 10; higher shows more of the wrong classes"),
+    ("temperature T", "4", "2 to 10; it lifts the small shares"),
     ("weight of labels α", "0.1", "1 is plain training, 0 needs no labels"),
     ("views of an image", "4", "the same view to teacher and student"),
     ("seeds", "3", "or more; report all of them, with an interval"),
@@ -92,6 +92,6 @@ def _columns(axes):
         axes.text(2, height, name, va="center")
         axes.text(21, height, value, va="center", weight="bold")
         axes.text(28.5, height, note, va="center", color="#5A5A5A", fontsize=9.5)
-    axes.text(66, 22, "Check", fontsize=12.5, weight="bold", va="center")
+    axes.text(60, 22, "Check", fontsize=12.5, weight="bold", va="center")
     for line, text in enumerate(_CHECKS):
-        axes.text(66, 18 - 3.7 * line, "☐  " + text, va="center", fontsize=10)
+        axes.text(60, 18 - 3.7 * line, "☐  " + text, va="center", fontsize=10)

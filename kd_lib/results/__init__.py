@@ -5,6 +5,7 @@ they are written, files are replaced atomically under a lock, and the README tab
 imports no TensorFlow. It leaves out statistics beyond means, deviations and one interval: `kd_lib.evaluation` measures.
 """
 
+from kd_lib.results.cards import card
 from kd_lib.results.environment import environment
 from kd_lib.results.files import add_comparison, append, append_bench, load, merge
 from kd_lib.results.published import PUBLISHED, Mark
@@ -21,6 +22,7 @@ __all__ = [
     "add_comparison",
     "append",
     "append_bench",
+    "card",
     "environment",
     "load",
     "make_row",
