@@ -212,9 +212,8 @@ def publish(folder, datasets, to=SHIPPED[0]):
     Returns:
         int, bytes that `to` holds afterwards.
     """
-    for source in sorted(Path(folder).iterdir()):
-        if not (source / "history.json").exists() or not (source / "config.json").exists():
-            continue
+    for record in sorted(Path(folder).glob("*/history.json")):
+        source = record.parent
         dataset = json.loads((source / "config.json").read_text(encoding="utf-8"))["dataset"]
         if {"name": dataset["name"], "limit": dataset["limit"]} not in datasets:
             continue
@@ -239,9 +238,11 @@ class Artifact:
         self.folder = home() / "artifacts" / f"{name}-{self.key}"
 
     def find(self):
-        """Return the folder that holds this artifact whole, or None."""
+        """Return the folder that holds this artifact whole, or None. A shipped folder may hold a history alone."""
         for folder in (place / self.folder.name for place in places()):
-            if (folder / "history.json").exists():
+            if not (folder / "history.json").exists():
+                continue
+            if folder == self.folder or (folder / "weights.npz").exists() or not _keeps_weights(folder):
                 return folder
         return None
 
@@ -272,6 +273,10 @@ class Artifact:
         if record["weights"]:
             save_weights(model, self.folder / "weights.npz")
         write_json(self.folder / "history.json", {**record, "fingerprint": fingerprint(model)})
+
+
+def _keeps_weights(folder):
+    return json.loads((folder / "history.json").read_text(encoding="utf-8")).get("weights", True)
 
 
 def save_weights(model, path):

@@ -440,3 +440,26 @@ def test_settings_and_wiring_of_a_network_enter_the_key():
 
 def test_a_thing_without_source_is_known_by_its_name():
     assert "lack" in source_of(eval("lambda: 'source'", {"__name__": "lack"}))
+
+
+def test_publishing_copies_students_and_histories_of_the_committed_data(home, tmp_path, monkeypatch):
+    committed = {"dataset": {"name": "gtsrb", "limit": None}}
+    for name, facts, weights in [
+        ("student-0.25-plain", committed, True),
+        ("try-student", committed, False),
+        ("teacher", committed, True),
+        ("student-0.25-other", {"dataset": {"name": "gtsrb", "limit": 10}}, True),
+    ]:
+        Artifact(name, facts).save(network(), {"weights": weights, "history": {}})
+    held = artifacts.publish(home / "artifacts", [committed["dataset"]], to=tmp_path / "figures" / "run")
+    found = {path.parent.name.rpartition("-")[0]: set() for path in (tmp_path / "figures").rglob("*.json")}
+    for path in (tmp_path / "figures").glob("run/*/*"):
+        found[path.parent.name.rpartition("-")[0]].add(path.name)
+    assert found["student-0.25-plain"] == {"config.json", "history.json", "architecture.json", "weights.npz"}
+    assert found["try-student"] == found["teacher"] == {"config.json", "history.json"}
+    assert len(found) == 3 and held > 0
+
+    shutil.rmtree(home)
+    monkeypatch.setattr(artifacts, "SHIPPED", (tmp_path / "figures" / "run",))
+    assert Artifact("student-0.25-plain", committed).load(network()) and Artifact("try-student", committed).find()
+    assert Artifact("teacher", committed).find() is None, "its weights are elsewhere, or have to be made"

@@ -252,3 +252,11 @@ def test_published_marks_have_sizes_and_percentages():
 def test_importing_results_loads_no_tensorflow():
     code = "import sys, kd_lib.results; assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_card_tells_what_a_row_knows_and_needs_a_test():
+    text = results.card(make_row(errors=2), title="Small", purpose="To learn.", limits="cars.")
+    assert all(word in text for word in ("# Small", "79,547 parameters", "98.00%", "2 errors of 100", "Not for"))
+    untested = dict.fromkeys(("test_accuracy", "test_errors", "test_size", "wrong"))
+    with pytest.raises(ValueError, match="no test image"):
+        results.card(make_row(**untested), title="", purpose="", limits="")

@@ -19,17 +19,13 @@ def card(row, *, title, purpose, limits):
         ValueError: the row has no test result.
     """
     if row["test_errors"] is None:
-        raise ValueError(
-            f"a card needs a tested network; {row['model']} of {row['dataset']} was seen by validation only"
-        )
+        raise ValueError(f"a card needs a tested network; no test image was shown to {row['model']}")
     low, high = wilson_interval(row["test_size"] - row["test_errors"], row["test_size"])
-    images = (
-        f"{row['image_size']} x {row['image_size']} pixels, {'cropped to the sign' if row['crop'] else 'whole image'}"
-    )
+    size, part = row["image_size"], "cropped to the sign" if row["crop"] else "whole image"
     facts = {
         "network": f"{row['model']}, {row['params']:,} parameters, {row['macs'] / 1e6:.1f} M multiply-adds an image",
         "stored": f"{row['bytes'] / 1e3:,.0f} kB of float16 weights",
-        "input": f"{images}, RGB 0..255; answers logits",
+        "input": f"{size} x {size} pixels, {part}, RGB 0..255; answers logits",
         "data": f"{row['dataset']}, training part of a split by physical sign",
         "seed": row["seed"],
         "training": f"{row['epochs']} epochs, {row['seconds'] / 60:.0f} min on {row['device']} ({row['backend']})",
