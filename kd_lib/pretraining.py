@@ -104,7 +104,7 @@ def unfreeze_top(model, first_block=FIRST_BLOCK):
     names = [layer.name for layer in backbone.layers]
     if f"block_{first_block}_expand" not in names:
         raise ValueError(f"first_block must be a whole number from 1 to 16. Received: {first_block!r}")
-    backbone.trainable = True  # a frozen parent would hide the flags of all that it holds
+    backbone.trainable = True  # sets the flags of all that it holds, so it comes first
     first = names.index(f"block_{first_block}_expand")
     for place, layer in enumerate(backbone.layers):
         layer.trainable = place >= first and not isinstance(layer, keras.layers.BatchNormalization)

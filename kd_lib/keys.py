@@ -1,0 +1,134 @@
+"""What a trained thing is known by: twelve digits that stand for everything that made it.
+
+A key covers network, settings, data, teacher and the source of classes and losses of one's own. Left out: initial
+weights, which a seed stands for, and functions that a source calls by name.
+"""
+
+import functools
+import hashlib
+import inspect
+import json
+import re
+
+import numpy as np
+
+_LAYER_FACTS = (
+    "filters kernel_size strides padding units activation rate pool_size scale offset axis height width".split()
+)
+# Settings that enter a key only where they differ from what the course uses.
+_LAYER_DEFAULTS = {
+    "momentum": 0.9,
+    "epsilon": 1e-3,
+    "dilation_rate": (1, 1),
+    "groups": 1,
+    "negative_slope": 0.0,
+    "max_value": None,
+    "use_bias": True,
+    "data_format": "channels_last",
+    "interpolation": "bilinear",
+}
+_NESTED_DEFAULTS = {
+    "kernel_initializer": "GlorotUniform",
+    "bias_initializer": "Zeros",
+    "depthwise_initializer": "GlorotUniform",
+    "kernel_regularizer": None,
+    "bias_regularizer": None,
+    "depthwise_regularizer": None,
+    "activity_regularizer": None,
+}
+
+
+def key_of(facts):
+    """Return 12 hexadecimal digits that stand for `facts`, a JSON-able dict."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def describe_model(model):
+    """Return what makes two untrained models alike: layers, settings and which are trainable; stable over versions."""
+    facts = []
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            facts.append([_stable_name(layer), describe_model(layer)])
+            continue
+        config = layer.get_config()
+        settings = {
+            name: config[name] for name in _LAYER_FACTS if isinstance(config.get(name), (int, float, str, list, tuple))
+        } | _unusual(layer, config)
+        shapes = [list(variable.shape) for variable in layer.weights]
+        facts.append([type(layer).__name__, _stable_name(layer), settings, shapes, bool(layer.trainable)])
+    return facts + _wiring(model)
+
+
+def _unusual(layer, config):
+    """The settings of a layer that differ from `_LAYER_DEFAULTS`, and how it is regularised and initialised."""
+    found = {}
+    for name, usual in _LAYER_DEFAULTS.items():
+        value = config.get(name, usual)
+        value = tuple(value) if isinstance(value, list) else value
+        if value != usual and value != (usual, usual):
+            found[name] = value
+    for name, usual in _NESTED_DEFAULTS.items():
+        nested = config.get(name)
+        if nested and nested["class_name"] != usual:
+            found[name] = [nested["class_name"], {key: str(value) for key, value in nested["config"].items()}]
+    policy = layer.dtype_policy.name
+    if policy != "float32":
+        found["dtype"] = policy
+    return found
+
+
+def _wiring(model):
+    """Who reads whom, where a graph is not a chain: [[place of a layer, [places of those it reads]], ...]."""
+    places = {id(layer): place for place, layer in enumerate(model.layers)}
+    wires = []
+    for place, layer in enumerate(model.layers):
+        for node in layer._inbound_nodes:
+            # A layer that is used in another model too has nodes there, which are none of our business.
+            read = [places.get(id(tensor._keras_history.operation)) for tensor in node.input_tensors]
+            if read and None not in read and read != [place - 1]:
+                wires.append([place, read])
+    return [["wiring", wires]] if wires else []
+
+
+def _stable_name(layer):
+    """The layer's name without the number that Keras appends: it counts what was built before, in this process."""
+    return re.sub(r"_\d+$", "", layer.name)
+
+
+def fingerprint(model):
+    """Return 12 hexadecimal digits of a model's weights, rounded to float16 as artifacts are."""
+    digest = hashlib.sha256()
+    for value in model.get_weights():
+        digest.update(np.asarray(value, np.float16).tobytes())
+    return digest.hexdigest()[:12]
+
+
+def source_of(thing):
+    """Return what decides how a function or a class works: its source, and the values that it was made with.
+
+    A class is read member by member, because one that is defined in a notebook has no file, and with its parents, as
+    far as they are not kd_lib's or Keras'. Where Python keeps no source, the name stands for it. Functions that are
+    called by name are not followed.
+    """
+    if isinstance(thing, functools.partial):
+        return f"partial {source_of(thing.func)} {thing.args!r} {sorted(thing.keywords.items())!r}"
+    if inspect.isclass(thing):
+        own = [kind for kind in thing.__mro__ if kind.__module__.split(".")[0] not in ("kd_lib", "keras", "builtins")]
+        members = [(name, value) for kind in own for name, value in vars(kind).items()]
+        return "\n".join(
+            _member(name, value) for name, value in members if not name.startswith("__") or callable(value)
+        )
+    try:
+        source = inspect.getsource(thing)
+    except (OSError, TypeError):
+        source = f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__name__)}"
+    held = [cell.cell_contents for cell in getattr(thing, "__closure__", None) or ()]
+    plain = [value for value in held if isinstance(value, (int, float, str, tuple, list, dict))]
+    return source + (f"\n# with {plain!r}" if plain else "")
+
+
+def _member(name, value):
+    function = getattr(value, "__func__", None) or getattr(value, "fget", None) or value
+    if inspect.isfunction(function):
+        return source_of(function)
+    return f"{name} = {value!r}" if isinstance(value, (int, float, str, tuple, list, dict)) else name
