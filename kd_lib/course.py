@@ -32,6 +32,7 @@ def teacher(dataset, scale):
         batch_size=scale.teacher_batch_size,
         learning_rate=3e-3,
         views="online",
+        strength=0.7,
     )
     network = seeded(
         0, models.teacher, dataset.num_classes, dataset.image_size, stream_width=scale.teacher_width, downsample=True

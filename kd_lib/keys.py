@@ -13,7 +13,7 @@ import re
 import numpy as np
 
 _LAYER_FACTS = (
-    "filters kernel_size strides padding units activation rate pool_size scale offset axis height width".split()
+    "filters kernel_size strides padding units activation rate pool_size scale offset axis height width floor".split()
 )
 # Settings that enter a key only where they differ from what the course uses.
 _LAYER_DEFAULTS = {

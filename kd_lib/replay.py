@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-from kd_lib import artifacts
+from kd_lib import artifacts, models  # noqa: F401  models: its layers are needed to read an architecture
 from kd_lib.datasets import load_dataset
 from kd_lib.distiller import Distiller
 from kd_lib.training import Config, fit_or_load, seeded

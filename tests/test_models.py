@@ -195,3 +195,24 @@ def test_imagenet_weights_that_cannot_be_downloaded_name_the_two_other_choices(m
     monkeypatch.setattr(keras.applications, "MobileNetV2", unreachable)
     with pytest.raises(ConnectionError, match="no route.*KD_MOBILENET=signs.*KD_MOBILENET=/path"):
         models.mobilenet_v2(43)
+
+
+def test_contrast_normalization_makes_night_look_like_day_and_keeps_hues():
+    layer = models.ContrastNormalization()
+    day = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype("float32")
+    seen, night = np.asarray(layer(day)), np.asarray(layer(10 + 0.3 * day))
+    np.testing.assert_allclose(seen.mean(axis=(1, 2, 3)), 0, atol=1e-5)
+    expected = day - day.mean(axis=(1, 2, 3), keepdims=True)
+    expected /= np.abs(expected).mean(axis=(1, 2, 3), keepdims=True) + 4
+    np.testing.assert_allclose(seen, expected, rtol=1e-4, atol=1e-5)
+    assert 0.8 < np.abs(night).mean() / np.abs(seen).mean() <= 1
+    largest = [np.abs(part).max(axis=(1, 2, 3), keepdims=True) for part in (night, seen)]
+    np.testing.assert_allclose(night / largest[0], seen / largest[1], atol=1e-4)
+
+
+def test_contrast_normalization_leaves_an_empty_image_empty_and_survives_saving(tmp_path):
+    assert not np.asarray(models.ContrastNormalization()(np.full((1, 8, 8, 3), 200, "uint8"))).any()
+    network = models.student(43, width=0.125)
+    network.save(tmp_path / "student.keras")
+    again = keras.models.load_model(tmp_path / "student.keras")
+    assert again.get_layer("normalize").floor == network.get_layer("normalize").floor
