@@ -51,8 +51,11 @@ class ContrastNormalization(layers.Layer):
         return super().get_config() | {"floor": self.floor}
 
 
-def _normalized(inputs):
-    return ContrastNormalization(name="normalize")(inputs)
+def _normalized(inputs, contrast=True):
+    if contrast:
+        return ContrastNormalization(name="normalize")(inputs)
+    # Traffic-sign photographs are dark: mean near 80, standard deviation near 70. The exact numbers matter little.
+    return layers.Rescaling(1 / 64.0, offset=-80 / 64.0, name="normalize")(inputs)
 
 
 def _convolution(x, filters, size, name):
@@ -61,7 +64,7 @@ def _convolution(x, filters, size, name):
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def student(num_classes, image_size=32, width=1.0, dropout=0.0):
+def student(num_classes, image_size=32, width=1.0, dropout=0.0, contrast=True):
     """The five-convolution student of Zhang et al. 2019.
 
     64-64-pool-128-128-pool-256-average pool, every 3x3 convolution (with bias) followed by BatchNorm and ReLU, then
@@ -72,6 +75,7 @@ def student(num_classes, image_size=32, width=1.0, dropout=0.0):
         image_size: side of the input in pixels, at least 8.
         width: multiplies every convolution's channels; 0.25 gives 16-16-32-32-64 (79,547 parameters).
         dropout: share of the flattened map dropped while training.
+        contrast: False scales all images alike instead of bringing each to the same contrast.
 
     Returns:
         keras.Model, uint8 or float [batch, image_size, image_size, 3] in 0..255 -> float32 logits [batch, num_classes].
@@ -83,7 +87,7 @@ def student(num_classes, image_size=32, width=1.0, dropout=0.0):
     if not width > 0 or round(64 * width) < 1:
         raise ValueError(f"width must be positive and leave at least one channel (>= 1/64). Received: {width}")
     inputs = layers.Input((image_size, image_size, 3), name="image")
-    x = _normalized(inputs)
+    x = _normalized(inputs, contrast)
     for index, (channels, pool) in enumerate([(64, 0), (64, "max"), (128, 0), (128, "max"), (256, "average")], start=1):
         x = _convolution(x, round(channels * width), 3, f"block{index}")
         if pool:

@@ -5,6 +5,7 @@ everything runs; `laptop` takes minutes and shows every effect on the drawn sign
 come from. Nothing here looks at the hardware: the same scale does the same work everywhere.
 """
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # It also reports every library that it looks for in vain; what goes wrong in earnest is raised as an exception.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# A course evaluates many models, each traced once; TensorFlow takes that for one function traced again and again.
+logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
 
 VARIABLES = ("KD_SCALE", "KD_DATA", "KD_HOME", "KD_MOBILENET")
 REPOSITORY = Path(__file__).resolve().parent.parent
