@@ -68,6 +68,7 @@ def walk(scale, *, only=(), write=False, build=REPOSITORY / "build", out=print):
             except (CellExecutionError, DeadKernelError, RuntimeError) as error:
                 message = _last_line(error)
                 failed.append((path.stem, message))
+        _settle(notebook)
         page = build / f"{path.stem}.html"
         page.write_text(_html(notebook, path.stem), encoding="utf-8")
         out(f"{ticker.line()} {'FAILED: ' + message if message else page.relative_to(build.parent)}")
@@ -122,6 +123,14 @@ def _html(notebook, title):
 
     page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": title}})
     return page
+
+
+def _settle(notebook):
+    """Keep of each printed line what a terminal would show in the end: progress writes over itself."""
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
+        if output.output_type == "stream":
+            lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in output.text.split("\n")]
+            output.text = "\n".join(lines)
 
 
 def _committable(notebook):
