@@ -140,28 +140,29 @@ def fit_or_load(name, model_or_distiller, dataset, config, *, progress=True):
     if hasattr(distiller, "check_teacher"):
         distiller.check_teacher()
     artifact = artifacts.Artifact(name, _facts(distiller, student, teacher, dataset, config))
-    _check_untrained(student, artifact.key, config)
     record = artifact.load(student)
     loaded = record is not None
     if not loaded:
+        _check_untrained(student, artifact.folder, config)
+        student.was_trained = True  # from here on, also if it is interrupted
         record = _train(artifact, distiller, student, teacher, dataset, split, config, progress)
         artifact.save(student, record)
         remove_checkpoint(artifact.folder)
     elif progress:
         print(f"{name}: loaded; its training took {record['seconds']:.0f} s")
         remove_checkpoint(artifact.folder)
-    student.trained_as = artifact.key
+    student.was_trained = True
     model = student if record["weights"] else None
     return Run(name, model, record["history"], record["seconds"], loaded, artifact.key, config)
 
 
-def _check_untrained(student, key, config):
-    """Refuse a network that was trained as something else: its key would call the result a fresh training."""
-    trained_as = getattr(student, "trained_as", key)
-    if trained_as != key and config.start == "random":
+def _check_untrained(student, folder, config):
+    """Refuse a network that was trained before: its key would call the result a fresh training."""
+    resumes = (folder / "checkpoint.json").exists()  # then its weights are read from there
+    if getattr(student, "was_trained", False) and config.start == "random" and not resumes:
         raise ValueError(
-            f"{student.name} was trained before, with other settings. Build it anew and train that, as `seeded` does; "
-            "or, to train it further on purpose, say in Config(start=...) what its weights were."
+            f"{student.name} was trained before. Build it anew and train that, as `seeded` does; or, to train it "
+            "further on purpose, say in Config(start=...) what its weights were."
         )
 
 

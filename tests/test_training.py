@@ -475,6 +475,9 @@ def test_a_trained_network_is_not_trained_on_as_if_it_were_new(home):
     with pytest.raises(ValueError, match="trained before.*seeded"):
         train(model, epochs=3)
     assert train(model).loaded, "the same again is loaded"
+    shutil.rmtree(home)
+    with pytest.raises(ValueError, match="trained before"):
+        train(model)
     assert not train(model, epochs=3, start="the first run").loaded
 
 
