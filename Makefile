@@ -9,6 +9,7 @@ READY := .venv/.ready
 RUN := $(BIN)/python -m kd_lib
 SCALE ?= $(or $(KD_SCALE),laptop)
 DATA ?= $(or $(KD_DATA),signs)
+TWO := -n 2 --dist loadscope
 CHOICE := --scale $(SCALE) --data $(DATA)
 
 .PHONY: help run test test-unit test-notebooks bench data train results lint format clean
@@ -29,10 +30,10 @@ run: $(READY)  ## run notebooks 00-05 in order, as pages under build/, and print
 test: test-unit test-notebooks  ## unit tests, then every notebook and solution at smoke scale
 
 test-unit: $(READY)  ## unit tests alone
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest $(TWO) tests
 
 test-notebooks: $(READY)  ## every notebook and solution at smoke scale, under nbval
-	$(BIN)/python -m pytest --nbval-lax notebooks
+	$(BIN)/python -m pytest $(TWO) --nbval-lax notebooks
 
 bench: $(READY)  ## measure speed; writes figures/bench.json
 	@$(BIN)/python -m tests.benchmarks

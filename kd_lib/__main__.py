@@ -177,6 +177,7 @@ def _show(scale, data=None):
 
 def _publish(scale):
     from kd_lib import artifacts, plots, results
+    from kd_lib.files import writing
 
     figures, name = REPOSITORY / "figures", Path(scale.data).name
     results.merge(scale.results, figures / "results.json", scale=scale.name, dataset=name)
@@ -187,7 +188,7 @@ def _publish(scale):
         plots.save(plots.errors_vs_params(rows), figures / "errors_against_parameters.png")
     for row in rows:
         for folder in artifacts.SHIPPED[1].glob(f"*-{row['config'].get('key')}"):
-            with artifacts.writing(folder / "README.md") as temporary:
+            with writing(folder / "README.md") as temporary:
                 temporary.write_text(results.card(row, **TEACHER_CARD), encoding="utf-8")
     data = [{"name": name, "limit": scale.limit}, {"name": "signs", "limit": scale.quiz.limit}]
     held = artifacts.publish(scale.artifacts, data) / 1e6

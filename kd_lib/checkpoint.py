@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kd_lib import artifacts
+from kd_lib.files import write_json, writing
 
 SECONDS_A_LINE = 5  # between two looks at an epoch that is under way
 
@@ -70,11 +70,11 @@ class Checkpoint(keras.callbacks.Callback):
         self.epoch, self.seconds = epoch + 1, self.seconds + time.perf_counter() - self.started
         folder, name = self.artifact.folder, f"checkpoint-{self.epoch:04d}.weights.h5"
         if np.isfinite(logs["loss"]):
-            with artifacts.writing(folder / name, self._size()) as temporary:
+            with writing(folder / name, self._size()) as temporary:
                 self.model.save_weights(temporary)
             saved = {"epoch": self.epoch, "seconds": self.seconds, "history": self.history, "weights": name}
             saved["random"] = [ops.convert_to_numpy(state).tolist() for state in _random_states(self.model)]
-            artifacts.write_json(folder / "checkpoint.json", saved)
+            write_json(folder / "checkpoint.json", saved)
             for old in folder.glob("checkpoint-*.weights.h5"):
                 if old.name != name:
                     os.unlink(old)

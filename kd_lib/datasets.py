@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from kd_lib.builders import find_source
+from kd_lib.files import lock
 from kd_lib.scale import home
 
 SMALLEST = 8
@@ -177,7 +178,7 @@ def load_dataset(name, *, image_size=32, crop=False, seed=0, data_dir=None, limi
     folder = home() / "datasets" / key
     found = cache.read(folder, source.signature(), report=False)
     if found is None:
-        with cache.lock(folder.parent / f"{source.name}.lock"):
+        with lock(home() / "datasets"):
             found = cache.read(folder, source.signature())  # another process may have built it meanwhile
             if found is None:
                 _build(source, folder, image_size, crop, seed, limit)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kd_lib import artifacts
+from kd_lib.files import writing
 from kd_lib.views import augment, fit_to, view_table
 
 
@@ -141,7 +142,7 @@ def cached_teacher_logits(teacher, split, table, *, strength, facts, progress=pr
     if not np.all(np.isfinite(logits)):
         raise ValueError(f"{teacher.name} answers logits that are not finite in float16; its training diverged.")
     artifacts.write_facts(artifact.folder / "config.json", facts)
-    with artifacts.writing(path, logits.nbytes) as temporary, open(temporary, "wb") as file:
+    with writing(path, logits.nbytes) as temporary, open(temporary, "wb") as file:
         np.save(file, logits)
     return np.load(path, mmap_mode="r", allow_pickle=False)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 
 from kd_lib import artifacts, datasets, models
+from kd_lib.files import writing
 from kd_lib.scale import home
 from kd_lib.training import Config, fit_or_load, seeded
 
@@ -80,7 +81,7 @@ def pretrain(*, image_size=96, limit=None, epochs=4, batch_size=64, progress=Tru
     run = fit_or_load("mobilenet_v2-pretrained-on-signs", model, dataset, config, progress=progress)
     # Written each time, in a second: a damaged or missing file does not outlive a run.
     path = home() / "artifacts" / f"{run.name}-{run.key}" / "backbone.weights.h5"
-    with artifacts.writing(path) as temporary:
+    with writing(path) as temporary:
         run.model.get_layer("backbone").save_weights(temporary)
     return path
 

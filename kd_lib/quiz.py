@@ -6,13 +6,13 @@ until notebook 04 settles the match. Nothing here marks them: notebook 01 must n
 """
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from kd_lib import signs
+from kd_lib.files import write_json
 from kd_lib.scale import home
 
 QUESTIONS = 12
@@ -59,10 +59,7 @@ def save_answers(answers, folder=None):
     answered = sum(answer is not None for answer in answers)
     if answered:
         path = _path(folder)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(answers))
-        os.replace(temporary, path)
+        write_json(path, answers)
     return answered
 
 

@@ -16,6 +16,7 @@ from kd_lib import artifacts, feeding, losses
 from kd_lib.checkpoint import Checkpoint, remove_checkpoint
 from kd_lib.checks import check_labels
 from kd_lib.distiller import Distiller
+from kd_lib.files import lock
 from kd_lib.views import fit_to
 
 
@@ -143,14 +144,17 @@ def fit_or_load(name, model_or_distiller, dataset, config, *, progress=True):
     record = artifact.load(student)
     loaded = record is not None
     if not loaded:
-        _check_untrained(student, artifact.folder, config)
-        student.was_trained = True  # from here on, also if it is interrupted
-        record = _train(artifact, distiller, student, teacher, dataset, split, config, progress)
-        artifact.save(student, record)
-        remove_checkpoint(artifact.folder)
-    elif progress:
+        with lock(artifact.folder):
+            record = artifact.load(student)  # another process may have trained it meanwhile
+            loaded = record is not None
+            if not loaded:
+                _check_untrained(student, artifact.folder, config)
+                student.was_trained = True  # from here on, also if it is interrupted
+                record = _train(artifact, distiller, student, teacher, dataset, split, config, progress)
+                artifact.save(student, record)
+    if loaded and progress:
         print(f"{name}: loaded; its training took {record['seconds']:.0f} s")
-        remove_checkpoint(artifact.folder)
+    remove_checkpoint(artifact.folder)
     student.was_trained = True
     model = student if record["weights"] else None
     return Run(name, model, record["history"], record["seconds"], loaded, artifact.key, config)

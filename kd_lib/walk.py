@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-from kd_lib import artifacts
+from kd_lib.files import writing
 from kd_lib.scale import REPOSITORY
 
 NOTEBOOKS = REPOSITORY / "notebooks"
@@ -73,7 +73,7 @@ def walk(scale, *, only=(), write=False, build=REPOSITORY / "build", out=print):
         page.write_text(_html(notebook, path.stem), encoding="utf-8")
         out(f"{ticker.line()} {'FAILED: ' + message if message else page.relative_to(build.parent)}")
         if write and not message:
-            with artifacts.writing(path) as temporary:
+            with writing(path) as temporary:
                 nbformat.write(_committable(notebook), temporary)
     return failed
 

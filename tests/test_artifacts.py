@@ -5,7 +5,6 @@ import errno
 import functools
 import json
 import linecache
-import os
 import pickle
 import resource
 import shutil
@@ -25,7 +24,6 @@ from kd_lib.artifacts import (
     load_weights,
     save_weights,
     source_of,
-    writing,
 )
 
 RECORD = {"history": {"loss": [1.0]}, "seconds": 2.0, "weights": True}
@@ -59,42 +57,7 @@ def names(folder):
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-# Writing
-
-
-def test_a_file_is_written_whole_and_its_folder_made(tmp_path):
-    path = tmp_path / "new" / "folder" / "file.txt"
-    with writing(path) as temporary:
-        assert temporary.parent == path.parent and not path.exists()
-        temporary.write_text("whole")
-    assert path.read_text() == "whole" and names(tmp_path) == ["file.txt"]
-
-
-@pytest.mark.parametrize(
-    "error", [ValueError("no"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")]
-)
-def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path, error):
-    path = tmp_path / "file.txt"
-    path.write_text("old")
-    with pytest.raises(type(error)), writing(path) as temporary:
-        temporary.write_text("half")
-        raise error
-    assert path.read_text() == "old" and names(tmp_path) == ["file.txt"]
-
-
-def test_a_failing_rename_leaves_the_old_file_and_says_what_to_do(tmp_path, monkeypatch):
-    def full(source, target):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    path = tmp_path / "file.txt"
-    path.write_text("old")
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(
-        OSError, match="Could not write .*file.txt: No space left.*Free some space.*same command"
-    ) as caught:
-        artifacts.write_json(path, {"new": 1})
-    assert caught.value.errno == errno.ENOSPC
-    assert path.read_text() == "old" and names(tmp_path) == ["file.txt"]
+# Weights
 
 
 def test_a_disk_that_fills_while_writing_leaves_the_old_weights(tmp_path):
@@ -109,24 +72,6 @@ def test_a_disk_that_fills_while_writing_leaves_the_old_weights(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before and names(tmp_path) == ["weights.npz"]
-
-
-def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
-    with pytest.raises(OSError, match="No space left.*Free some space"), writing(tmp_path / "file", size=1001):
-        pytest.fail("it should not have begun")
-    with writing(tmp_path / "file", size=1000) as temporary:
-        temporary.write_text("fits")
-    assert names(tmp_path) == ["file"]
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
-    (tmp_path / "file").write_text("a file where a folder should be")
-    with pytest.raises(OSError, match="Could not write .*file/inside.json.*permissions"):
-        artifacts.write_json(tmp_path / "file" / "inside.json", {})
-
-
-# Weights
 
 
 def test_weights_come_back_rounded_to_float16(tmp_path):

@@ -1,5 +1,6 @@
 """Tests of kd_lib.training: nothing long is done twice, nothing finished is lost, the recipe does what Config says."""
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -132,11 +133,32 @@ def epochs_begun(monkeypatch):
     return begun
 
 
+def meanwhile(monkeypatch, other_process):
+    """Let `other_process` run while a training waits for its folder."""
+    original = training.lock
+
+    @contextlib.contextmanager
+    def lock(folder):
+        monkeypatch.setattr(training, "lock", original)
+        other_process()
+        with original(folder):
+            yield
+
+    monkeypatch.setattr(training, "lock", lock)
+
+
 def files(folder):
     return sorted(path.name for path in Path(folder).rglob("*") if path.is_file())
 
 
 # Not twice
+
+
+def test_two_processes_do_not_train_the_same_network(monkeypatch):
+    begun = epochs_begun(monkeypatch)
+    meanwhile(monkeypatch, lambda: train(epochs=1))
+    run = train(epochs=1)
+    assert run.loaded and begun == [0]
 
 
 def test_the_second_time_the_result_is_loaded_and_nothing_is_trained(trained, monkeypatch, home):

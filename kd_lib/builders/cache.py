@@ -6,7 +6,6 @@ reported and built again; single damaged pixels are not noticed. Builders of the
 (on Windows, where fcntl is missing, both build and the later one wins).
 """
 
-import contextlib
 import json
 import os
 import shutil
@@ -17,20 +16,6 @@ from pathlib import Path
 import numpy as np
 
 FORMAT = 1  # raise it when images of the same key are made in another way
-
-
-@contextlib.contextmanager
-def lock(path):
-    """Hold a lock file, waiting while another process holds it; it is released if the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def read(folder, signature, report=True):

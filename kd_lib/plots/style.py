@@ -1,7 +1,6 @@
 """One look for all figures: colours, titles, sizes, and how a figure is written."""
 
 import io
-import os
 import sys
 import textwrap
 from pathlib import Path
@@ -10,6 +9,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
+
+from kd_lib.files import writing
 
 PALETTE = {
     "teacher": "#0072B2", "plain": "#D55E00", "distilled": "#009E73", "reader": "#CC79A7", "wrong": "#E69F00",
@@ -72,11 +73,9 @@ def save(axes, path):
         Path
     """
     path, buffer = Path(path), io.BytesIO()
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure_of(axes).savefig(buffer, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(buffer.getvalue())
-    os.replace(temporary, path)
+    with writing(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
     return path
 
 

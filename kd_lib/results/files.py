@@ -3,16 +3,11 @@
 import contextlib
 import json
 import math
-import os
 from pathlib import Path
 
+from kd_lib.files import lock, writing
 from kd_lib.results.environment import device
 from kd_lib.results.rows import GROUP, validate
-
-try:
-    import fcntl
-except ImportError:  # Windows: atomic replacement alone, best effort
-    fcntl = None
 
 _DIFFERENCE = ("difference", "low", "high", "errors", "excludes_zero")
 
@@ -41,25 +36,11 @@ def load(path):
         ) from error
 
 
-def write(path, text):
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
 def _updating(path, keys=("rows", "comparisons")):
     """Lend the document for a change: lock, read, yield, write atomically (nothing is written if the change raises)."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY) if fcntl else None  # locking the folder leaves no lock file behind
-    try:
-        with contextlib.suppress(OSError):  # some network file systems cannot lock
-            if fcntl:
-                fcntl.flock(folder, fcntl.LOCK_EX)
+    with lock(path.parent):
         document = load(path)
         yield document
         # One row per line: a changed row is one changed line in version control.
@@ -67,10 +48,8 @@ def _updating(path, keys=("rows", "comparisons")):
             f'"{key}": [' + ",".join("\n" + json.dumps(row, ensure_ascii=False) for row in document[key]) + "\n]"
             for key in keys
         ]
-        write(path, "{" + ",\n".join(parts) + "}\n")
-    finally:
-        if folder is not None:
-            os.close(folder)
+        with writing(path) as temporary:
+            temporary.write_text("{" + ",\n".join(parts) + "}\n", encoding="utf-8")
 
 
 def _put(rows, row, identity):

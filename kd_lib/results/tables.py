@@ -4,7 +4,8 @@ import math
 import statistics
 from pathlib import Path
 
-from kd_lib.results.files import load, write
+from kd_lib.files import writing
+from kd_lib.results.files import load
 from kd_lib.results.rows import GROUP
 
 _COLUMNS = (
@@ -171,4 +172,5 @@ def render(readme_path, results_path):
     document = load(results_path)
     head, tail = readme.split(BEGIN)[0], readme.split(END)[1]
     text = table(document["rows"], document["comparisons"])
-    write(Path(readme_path), f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}")
+    with writing(readme_path) as temporary:
+        temporary.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}", encoding="utf-8")
