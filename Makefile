@@ -12,7 +12,7 @@ DATA ?= $(or $(KD_DATA),signs)
 TWO := -n 2 --dist loadscope
 CHOICE := --scale $(SCALE) --data $(DATA)
 
-.PHONY: help run test test-unit test-notebooks bench data train results lint format clean
+.PHONY: help run test test-unit test-notebooks test-jax bench data train results lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -34,6 +34,10 @@ test-unit: $(READY)  ## unit tests alone
 
 test-notebooks: $(READY)  ## every notebook and solution at smoke scale, under nbval
 	$(BIN)/python -m pytest $(TWO) --nbval-lax notebooks
+
+test-jax: $(READY)  ## losses and Distiller on the JAX backend, on one and on two CPU devices
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "jax>=0.6,<1"
+	KERAS_BACKEND=jax XLA_FLAGS=--xla_force_host_platform_device_count=2 $(BIN)/python -m pytest tests/test_jax.py
 
 bench: $(READY)  ## measure speed; writes figures/bench.json
 	@$(BIN)/python -m tests.benchmarks

@@ -22,6 +22,7 @@ _HOME_OF = {
     "load_dataset": "datasets",
 }
 _MODULES = (
+    "cache",
     "course",
     "datasets",
     "distiller",
@@ -29,6 +30,7 @@ _MODULES = (
     "losses",
     "models",
     "plots",
+    "pruning",
     "quiz",
     "results",
     "signs",

@@ -69,7 +69,7 @@ class Checkpoint(keras.callbacks.Callback):
             self.history.setdefault(name, []).append(round(float(value), 6))
         self.epoch, self.seconds = epoch + 1, self.seconds + time.perf_counter() - self.started
         folder, name = self.artifact.folder, f"checkpoint-{self.epoch:04d}.weights.h5"
-        if np.isfinite(logs["loss"]):
+        if np.isfinite(logs["loss"]) and all(np.isfinite(value).all() for value in self.model.get_weights()):
             with writing(folder / name, self._size()) as temporary:
                 self.model.save_weights(temporary)
             saved = {"epoch": self.epoch, "seconds": self.seconds, "history": self.history, "weights": name}
@@ -86,6 +86,10 @@ class Checkpoint(keras.callbacks.Callback):
             end="\n" if self.epoch == self.config.epochs else "\r",
         )
 
+    def kept(self):
+        """Path of the weights that are kept, or None."""
+        return next(iter(self.artifact.folder.glob("checkpoint-*.weights.h5")), None)
+
     def _size(self):
         """Bytes of a checkpoint at most: HDF5 can take the interpreter down with it when the disk is full."""
         variables = (*self.model.variables, *self.model.optimizer.variables)
@@ -94,6 +98,17 @@ class Checkpoint(keras.callbacks.Callback):
     def _line(self, text, end="\n"):
         if self.progress:
             print(f"{self.artifact.name}: {text}".ljust(118), end=end, flush=True)
+
+
+class StopAtNaN(keras.callbacks.Callback):
+    """Ends a training whose loss is not a number; `step` says where in its epoch that was."""
+
+    step = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.step is None and not np.isfinite(logs["loss"]):
+            self.step = batch + 1
+            self.model.stop_training = True
 
 
 def _random_states(model):

@@ -34,10 +34,15 @@ def check_heads(student, teacher):
                 f"The {role}'s last layer {head.name!r} is a softmax, but distillation needs logits: remove it "
                 "(Dense(classes) without activation)."
             )
-    if teacher is not None and student.output_shape[-1] != teacher.output_shape[-1]:
+    if teacher is not None:
+        check_classes(student, teacher.output_shape[-1])
+
+
+def check_classes(student, count):
+    if student.output_shape[-1] != count:
         raise ValueError(
             f"Student and teacher must tell the same classes apart. Received: student with {student.output_shape[-1]} "
-            f"classes, teacher with {teacher.output_shape[-1]}."
+            f"classes, teacher with {count}."
         )
 
 

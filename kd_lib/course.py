@@ -25,19 +25,23 @@ def teacher_dataset(dataset, scale):
     return load_dataset(scale.data, limit=scale.teacher_limit, **same)
 
 
-def teacher(dataset, scale):
-    """Return the Run of the two-stream dense teacher."""
-    config = Config(
+def teacher_config(scale):
+    """Return the Config of the teacher."""
+    return Config(
         epochs=scale.teacher_epochs,
         batch_size=scale.teacher_batch_size,
         learning_rate=3e-3,
         views="online",
         strength=0.7,
     )
+
+
+def teacher(dataset, scale):
+    """Return the Run of the two-stream dense teacher."""
     network = seeded(
         0, models.teacher, dataset.num_classes, dataset.image_size, stream_width=scale.teacher_width, downsample=True
     )
-    return fit_or_load("teacher", network, teacher_dataset(dataset, scale), config)
+    return fit_or_load("teacher", network, teacher_dataset(dataset, scale), teacher_config(scale))
 
 
 def student_config(scale, seed):

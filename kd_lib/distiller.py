@@ -2,31 +2,29 @@
 
 All of its mathematics stands in `compute_loss`, written in `keras.ops`; `train_step` is the readable TensorFlow loop
 around it. The teacher is never trained, never saved and never run by `evaluate`. Left out: how images are read,
-augmented and cached (see `kd_lib.training`), and the losses themselves (see `kd_lib.losses`).
+augmented and cached (see `kd_lib.training`), the losses (`kd_lib.losses`), and running teachers (`kd_lib.faculty`).
 """
 
 import keras
 from keras import ops
 
 from kd_lib import losses
-from kd_lib.checks import check_alpha, check_heads, check_label_loss
+from kd_lib.checks import check_alpha, check_label_loss
+from kd_lib.faculty import Faculty, logits_of
 from kd_lib.views import fit_to
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
 
-class _PerExample(keras.losses.Loss):
-    """A Keras loss around a function of (student_logits, teacher_logits): sample weights and replicas as Keras has
-    them.
-    """
+class _Average(keras.losses.Loss):
+    """The mean of losses that are already computed: sample weights and replicas as Keras has them."""
 
-    def __init__(self, function):
-        super().__init__(name="distillation", dtype="float32")
-        self.function = function
+    def __init__(self):
+        super().__init__(name="average", dtype="float32")
 
     def call(self, y_true, y_pred):
-        return self.function(y_true, y_pred)
+        return y_pred
 
 
 @keras.saving.register_keras_serializable("kd_lib")
@@ -41,30 +39,43 @@ class Distiller(keras.Model):
 
     Args:
         student: keras.Model, images -> logits [batch, classes]. It is trained in place.
-        teacher: keras.Model of the same classes, run in inference mode; None if `y` brings teacher logits or alpha is
-            1.
-        loss: name in `kd_lib.losses`, or a function (student_logits, teacher_logits, temperature) -> [batch].
+        teacher: keras.Model of the same classes, run in inference mode; the path of a saved one; a list of them, whose
+            softened probabilities are averaged; cached logits (see `kd_lib.cache`), for `fit_or_load`; None if `y`
+            brings teacher logits or alpha is 1.
+        loss: name in `kd_lib.losses`; a function (student_logits, teacher_logits, temperature), or with `labels` as
+            third parameter, -> [batch] or scalar; a dict {name or function: weight}, whose sum is taken; or None.
         alpha: weight of the label loss, 0 to 1.
         temperature: softening of both networks' answers, positive.
-        features: pairs of layers to compare; not available yet, must be empty.
+        features: tuples (teacher layer, student layer, "hint" | "attention" | "rkd"), a weight may follow. Their losses
+            are added to the distillation loss. Where a hint's widths differ, a trainable 1x1 projection joins them; it
+            belongs to the distiller and is not part of the student.
+        teacher_weights: a number per teacher; None for equal ones.
 
     Raises:
-        ValueError: alpha outside [0, 1], temperature not positive, unknown loss, unequal class counts, softmax head.
+        ValueError: alpha outside [0, 1], temperature not positive, unknown loss or layer, a weight below 0, unequal
+            class counts, softmax head, features that cannot be compared.
 
     Source: Hinton, Vinyals and Dean 2015, arXiv 1503.02531.
     """
 
-    def __init__(self, student, teacher=None, *, loss="kd", alpha=0.1, temperature=4.0, features=(), **kwargs):
+    def __init__(
+        self,
+        student,
+        teacher=None,
+        *,
+        loss="kd",
+        alpha=0.1,
+        temperature=4.0,
+        features=(),
+        teacher_weights=None,
+        **kwargs,
+    ):
         super().__init__(dtype=student.dtype_policy, **kwargs)
-        if features:
-            raise ValueError("features are not supported by this version of kd_lib; leave them empty.")
-        check_heads(student, teacher)
-        self.student = student
+        faculty = Faculty(student, teacher, loss=loss, features=features, weights=teacher_weights)
+        self.student, self.projectors = student, faculty.projectors
         # Keras tracks models that are attributes; through a closure the teacher stays out of weights and checkpoints,
         # and its `trainable` flag is nobody's business here.
-        self._get_teacher = lambda: teacher
-        self.distillation_name = loss if isinstance(loss, str) else getattr(loss, "__name__", "custom")
-        self.distillation_function = losses.get(loss)
+        self._get_faculty = lambda: faculty
         self._alpha = self._scalar("alpha", check_alpha(alpha))
         self._temperature = self._scalar("temperature", losses.check_temperature(temperature))
         self.label_tracker = keras.metrics.Mean(name="label_loss")
@@ -78,13 +89,18 @@ class Distiller(keras.Model):
         )
 
     @property
+    def faculty(self):
+        """Who teaches and what is compared: a `kd_lib.faculty.Faculty`."""
+        return self._get_faculty()
+
+    @property
     def teacher(self):
-        """The teacher given at construction, or None."""
-        return self._get_teacher()
+        """The teacher given at construction: None, a model, a tuple of models, or cached logits."""
+        return self.faculty.teacher
 
     def __dir__(self):
-        """All names but `teacher`: Keras saves whatever it finds under the names listed here, properties too."""
-        return [name for name in super().__dir__() if name != "teacher"]
+        """All names but two: Keras saves whatever it finds under the names listed here, properties too."""
+        return [name for name in super().__dir__() if name not in ("faculty", "teacher")]
 
     @property
     def alpha(self):
@@ -109,8 +125,12 @@ class Distiller(keras.Model):
         self.built = True
 
     def call(self, x, training=None):
-        """Return the student's logits, float [batch, classes], for images [batch, height, width, 3]."""
-        return self.student(fit_to(self.student, x), training=training)
+        """Return the student's logits, float [batch, classes], for images [batch, height, width, 3].
+
+        In training with `features`: a dict with "logits" and the list "features".
+        """
+        x = fit_to(self.student, x)
+        return self.faculty.study(x) if training and self.faculty.pairs else self.student(x, training=training)
 
     def compile(self, optimizer="adam", metrics=("accuracy",), label_loss=None, **kwargs):
         """Configure training.
@@ -127,9 +147,7 @@ class Distiller(keras.Model):
         if "loss" in kwargs:
             raise ValueError("Distiller.compile has no argument `loss`: pass the loss on labels as `label_loss`.")
         self.label_loss = check_label_loss(label_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        self.distillation_loss = _PerExample(
-            lambda teacher_logits, logits: self.distillation_function(logits, teacher_logits, self._temperature)
-        )
+        self.average = _Average()
         metrics = list(metrics) if isinstance(metrics, tuple) else metrics
         arguments = {"optimizer": optimizer, "metrics": metrics, "label_loss": label_loss}
         self._compile_arguments = lambda: arguments  # a closure again: Keras would track what is in a dict
@@ -151,13 +169,13 @@ class Distiller(keras.Model):
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
             y = self.add_teacher_logits(x, y)  # outside the tape: nothing flows into the teacher
             with tf.GradientTape() as tape:
-                logits = self(x, training=True)
-                loss = self.compute_loss(x, y, logits, sample_weight, training=True)
+                answer = self(x, training=True)
+                loss = self.compute_loss(x, y, answer, sample_weight, training=True)
                 scaled_loss = self.optimizer.scale_loss(loss)
-            gradients = tape.gradient(scaled_loss, self.student.trainable_variables)
-            self.optimizer.apply_gradients(zip(gradients, self.student.trainable_variables, strict=True))
-            self._loss_tracker.update_state(_unscaled(loss), sample_weight=ops.shape(logits)[0])
-            return self.compute_metrics(x, y, logits, sample_weight)
+            learning = self.trainable_variables  # the student's, and those of projectors
+            self.optimizer.apply_gradients(zip(tape.gradient(scaled_loss, learning), learning, strict=True))
+            self._loss_tracker.update_state(_unscaled(loss), sample_weight=ops.shape(logits_of(answer))[0])
+            return self.compute_metrics(x, y, answer, sample_weight)
 
     def check_teacher(self):
         """Raise ValueError where alpha asks for a teacher and there is none."""
@@ -165,11 +183,13 @@ class Distiller(keras.Model):
             raise ValueError("alpha is below 1, so the student needs a teacher: pass teacher=..., or set alpha=1.")
 
     def add_teacher_logits(self, x, y):
-        """Return y as a dict, completed by the teacher's logits on x if there is a teacher and y brings none."""
+        """Return y as a dict, completed by what the teachers make of x: "teacher_logits" unless y brings them, and
+        "teacher_features" where features are compared.
+        """
         targets = dict(y) if isinstance(y, dict) else {} if y is None else {"label": y}
-        if self.teacher is not None and "teacher_logits" not in targets:
-            seen = fit_to(self.teacher, x)
-            targets["teacher_logits"] = ops.stop_gradient(self.teacher(seen, training=False))
+        wanted = ["teacher_logits"] + (["teacher_features"] if self.faculty.pairs else [])
+        if self.faculty.models and any(name not in targets for name in wanted):
+            targets = self.faculty.answer(x) | targets
         return targets
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -178,7 +198,7 @@ class Distiller(keras.Model):
         Args:
             x: images, [batch, height, width, 3].
             y: labels, or a dict with "label" and/or "teacher_logits".
-            y_pred: the student's logits, [batch, classes].
+            y_pred: what `call` returned: the student's logits, [batch, classes], and its features in a dict with them.
             sample_weight: None, [batch], or a dict whose "label" entry is [batch]; weighs both losses.
             training: False for evaluation, which looks at the label loss alone.
 
@@ -191,14 +211,16 @@ class Distiller(keras.Model):
         targets = self.add_teacher_logits(x, y) if training else _as_targets(y)
         self._distilling = training and targets.get("teacher_logits") is not None
         weight = sample_weight.get("label") if isinstance(sample_weight, dict) else sample_weight
-        count = ops.shape(y_pred)[0]
+        logits = logits_of(y_pred)
+        count = ops.shape(logits)[0]
         terms = []
         if targets.get("label") is not None:
-            label_loss = self.label_loss(targets["label"], y_pred, sample_weight=weight)
+            label_loss = self.label_loss(targets["label"], logits, sample_weight=weight)
             self.label_tracker.update_state(_unscaled(label_loss), sample_weight=count)
             terms.append(self._alpha * label_loss if training else label_loss)
         if self._distilling:
-            distillation_loss = self.distillation_loss(targets["teacher_logits"], y_pred, sample_weight=weight)
+            values = self.faculty.losses(y_pred, targets, self._temperature)
+            distillation_loss = sum(self._averaged(value, weight) for value in values)
             self.distillation_tracker.update_state(_unscaled(distillation_loss), sample_weight=count)
             terms.append((1.0 - self._alpha) * distillation_loss)
         elif training and not self._plain:
@@ -210,13 +232,18 @@ class Distiller(keras.Model):
             raise ValueError("y holds neither 'label' nor 'teacher_logits': there is nothing to learn from.")
         return sum(terms) + sum(self._aggregate_additional_loss(loss) for loss in self.losses)
 
+    def _averaged(self, value, weight):
+        if len(value.shape) == 0:  # it compares images with each other: no weights, but replicas still count
+            value, weight = ops.reshape(value, (1,)), None
+        return self.average(value, value, sample_weight=weight)
+
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Return the metrics by name; a loss that this kind of step does not compute is left out."""
         label = _as_targets(y).get("label")
         if label is None:
             return {metric.name: metric.result() for metric in (self._loss_tracker, self.distillation_tracker)}
         weight = sample_weight.get("label") if isinstance(sample_weight, dict) else sample_weight
-        logs = super().compute_metrics(x, label, y_pred, weight)
+        logs = super().compute_metrics(x, label, logits_of(y_pred), weight)
         if not self._distilling:
             logs.pop("distillation_loss")
         return logs
@@ -228,11 +255,13 @@ class Distiller(keras.Model):
         return super().get_metrics_result()
 
     def get_config(self):
-        """Everything but the teacher: a reloaded distiller evaluates and predicts, and trains on cached logits."""
+        """Everything but teacher and features: a reloaded distiller evaluates, predicts, and trains on given logits."""
         return {
             "student": keras.saving.serialize_keras_object(self.student),
-            "loss": losses.name_of(self.distillation_function)
-            or keras.saving.serialize_keras_object(self.distillation_function),
+            "loss": [
+                [losses.name_of(function) or keras.saving.serialize_keras_object(function), weight]
+                for function, weight in self.faculty.terms
+            ],
             "alpha": float(ops.convert_to_numpy(self._alpha)),
             "temperature": float(ops.convert_to_numpy(self._temperature)),
             "name": self.name,
@@ -240,8 +269,9 @@ class Distiller(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        made = {key: keras.saving.deserialize_keras_object(config[key]) for key in ("student", "loss")}
-        return cls(**{**config, **made})
+        student = keras.saving.deserialize_keras_object(config["student"])
+        loss = {keras.saving.deserialize_keras_object(name): weight for name, weight in config["loss"]}
+        return cls(**{**config, "student": student, "loss": loss})
 
     def get_compile_config(self):
         """What `compile` was given, serialised."""

@@ -1,18 +1,17 @@
-"""From arrays to training batches: which image, in which view, at which step; and the teacher's answers to those views.
+"""From arrays to training batches: which image, in which view, at which step.
 
 The order of a whole training is a plain array, a function of the seed alone, so that a training which was killed goes
-on with the very batch it would have seen. Left out: reading data sets (see `kd_lib.datasets`).
+on with the very batch it would have seen. Left out: reading data sets (see `kd_lib.datasets`) and
+making a teacher's answers (see `kd_lib.cache`).
 """
 
-import time
-import warnings
 from dataclasses import dataclass
 
+import keras
 import numpy as np
+from keras import ops
 
-from kd_lib import artifacts
-from kd_lib.files import writing
-from kd_lib.views import augment, fit_to, view_table
+from kd_lib.views import NUMBERS, augment, view_table
 
 
 @dataclass(frozen=True)
@@ -52,99 +51,113 @@ def plan(labels, *, epochs, batch_size, views, balance=0.0, seed=0):
     return Plan(np.reshape(index, shape), np.reshape(view, shape), steps)
 
 
-def batches(split, order, table, *, strength=1.0, teacher_logits=None, first_step=0):
-    """Return a tf.data.Dataset of (images float32, y), one batch per row of `order` from `first_step` on.
+def batches(split, order, table, *, strength=1.0, teacher_logits=None, mixup=0.0, seed=0, first_step=0):
+    """Return what `fit` takes: (images float32, y), one batch per row of `order` from `first_step` on.
 
     Args:
         split: with `.images` and `.labels`.
         order: Plan.
         table: float32 [K, n, 12], from `view_table`, or None for no augmentation.
         strength: of the augmentation.
-        teacher_logits: float16 [K, n, classes], or None; then y is a dict of "label" and "teacher_logits".
+        teacher_logits: float16 [K, n, classes] or [K, n, teachers, classes], or None; with them, y is a dict of "label"
+            and "teacher_logits".
+        mixup: a of Beta(a, a), from which each image's share in its mixture with another of the batch is drawn; y is
+            then an empty dict, since no label is right. 0 mixes nothing.
+        seed: of the mixtures.
         first_step: row to begin at.
-    """
-    import tensorflow as tf
-
-    size = split.images.shape[1:]
-    if table is None:
-        table, strength = np.zeros((1, len(split), 12), np.float32), 0.0
-
-    def read(index, view):
-        return np.ascontiguousarray(split.images[index]), table[view, index], np.asarray(split.labels[index], np.int32)
-
-    def read_logits(index, view):
-        return teacher_logits[view, index].astype(np.float32)
-
-    def load(index, view):
-        images, numbers, labels = tf.numpy_function(
-            read, [index, view], [tf.uint8, tf.float32, tf.int32], stateful=False
-        )
-        images.set_shape((None, *size))
-        numbers.set_shape((None, table.shape[-1]))
-        labels.set_shape((None,))
-        y = labels
-        if teacher_logits is not None:
-            logits = tf.numpy_function(read_logits, [index, view], tf.float32, stateful=False)
-            logits.set_shape((None, teacher_logits.shape[-1]))
-            y = {"label": labels, "teacher_logits": logits}
-        return augment(images, numbers, strength), y
-
-    rows = tf.data.Dataset.from_tensor_slices((order.index[first_step:], order.view[first_step:]))
-    return rows.map(load, num_parallel_calls=2).prefetch(4)
-
-
-def cached_teacher_logits(teacher, split, table, *, strength, facts, progress=print):
-    """Run the teacher once over every view of every image, or load what an earlier run found.
-
-    Args:
-        teacher: keras.Model.
-        split: with `.images`.
-        table: float32 [K, n, 12] or None for the images as they are.
-        strength: of the augmentation.
-        facts: JSON-able dict that identifies data and views; the teacher's weights are added here.
-        progress: called with one line per view.
 
     Returns:
-        float16 [K, n, classes], memory-mapped.
+        tf.data.Dataset on the TensorFlow backend, `Batches` on the others; both hold the same.
     """
-    views = 1 if table is None else len(table)
-    shown = {"strength": strength, "views": None if table is None else views}
-    facts = {**facts, **shown, "teacher": artifacts.fingerprint(teacher)}
-    artifact = artifacts.Artifact("teacher-logits", facts)
-    path = artifact.folder / "logits.npy"
-    count, size = len(split), 256
-    shape = (views, count, teacher.output_shape[-1])
-    if path.exists():
-        try:
-            found = np.load(path, mmap_mode="r", allow_pickle=False)
-            if found.shape != shape:
-                raise ValueError(f"shape {found.shape} instead of {shape}")
-            return found
-        except (OSError, ValueError, EOFError) as error:
-            warnings.warn(f"The teacher's answers in {path} are corrupt ({error}); they are made again.", stacklevel=2)
-    steps = np.arange(0, count, size)
-    logits = np.empty(shape, np.float16)
-    started = time.perf_counter()
-    import tensorflow as tf
+    feed = Batches(split, order, table, strength, teacher_logits, mixup, seed, first_step)
+    return feed.as_tf_data() if keras.backend.backend() == "tensorflow" else feed
 
-    @tf.function
-    def answer(images, numbers):
-        return teacher(
-            fit_to(teacher, augment(images, numbers, strength if table is not None else 0.0)), training=False
-        )
 
-    for view in range(views):
-        for start in steps:
-            rows = slice(start, start + size)
-            numbers = np.zeros((len(split.images[rows]), 12), np.float32) if table is None else table[view, rows]
-            logits[view, rows] = answer(tf.constant(split.images[rows]), tf.constant(numbers)).numpy()
-        progress(f"teacher's answers: view {view + 1} of {views}, {time.perf_counter() - started:.0f} s")
-    if not np.all(np.isfinite(logits)):
-        raise ValueError(f"{teacher.name} answers logits that are not finite in float16; its training diverged.")
-    artifacts.write_facts(artifact.folder / "config.json", facts)
-    with writing(path, logits.nbytes) as temporary, open(temporary, "wb") as file:
-        np.save(file, logits)
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+class Batches(keras.utils.PyDataset):
+    """Batches from arrays, on any Keras backend and without TensorFlow; see `batches`."""
+
+    def __init__(self, split, order, table, strength, teacher_logits, mixup, seed, first_step):
+        super().__init__()
+        if table is None:
+            table, strength = np.zeros((1, len(split), len(NUMBERS)), np.float32), 0.0
+        self.split, self.order, self.table, self.teacher_logits = split, order, table, teacher_logits
+        self.mixup, self.seed, self.first_step = mixup, seed, first_step
+        self.strength = strength
+        self.show = _compiled(self._show)
+
+    def __len__(self):
+        return len(self.order.index) - self.first_step
+
+    def __getitem__(self, position):
+        step = position + self.first_step
+        index, view = self.order.index[step], self.order.view[step]
+        images = self.show(self.split.images[index], self.table[view, index], self._shares(step))
+        return images, self._targets(index, view)
+
+    def _show(self, images, numbers, shares):
+        images = augment(images, numbers, self.strength)
+        return _mixed(images, shares) if self.mixup else images
+
+    def _shares(self, step):
+        """Each image's share in its mixture, float32 [batch], 1 where nothing is mixed."""
+        size = self.order.index.shape[1]
+        if not self.mixup:
+            return np.ones(size, np.float32)
+        return np.random.default_rng([self.seed, 3, step]).beta(self.mixup, self.mixup, size).astype(np.float32)
+
+    def _targets(self, index, view):
+        if self.mixup:
+            return {}
+        labels = np.asarray(self.split.labels[index], np.int32)
+        if self.teacher_logits is None:
+            return labels
+        return {"label": labels, "teacher_logits": self.teacher_logits[view, index].astype(np.float32)}
+
+    def as_tf_data(self):
+        """The same batches as a tf.data.Dataset, which reads and draws ahead while the network learns."""
+        import tensorflow as tf
+
+        size = self.split.images.shape[1:]
+        batch = self.order.index.shape[1]
+
+        def read(step):
+            index, view = self.order.index[step], self.order.view[step]
+            found = [np.ascontiguousarray(self.split.images[index]), self.table[view, index], self._shares(step)]
+            y = self._targets(index, view)
+            return found + list(y.values() if isinstance(y, dict) else [y])
+
+        kinds = [(tf.uint8, size), (tf.float32, (len(NUMBERS),)), (tf.float32, ())]
+        kinds += [] if self.mixup else [(tf.int32, ())]
+        if self.teacher_logits is not None:
+            kinds.append((tf.float32, self.teacher_logits.shape[2:]))
+
+        def load(step):
+            values = tf.numpy_function(read, [step], [dtype for dtype, _ in kinds], stateful=False)
+            for value, (_, shape) in zip(values, kinds, strict=True):
+                value.set_shape((batch, *shape))
+            images, numbers, shares, *targets = values
+            images = self._show(images, numbers, shares)
+            if self.mixup:
+                return images, {}
+            return images, targets[0] if len(targets) == 1 else {"label": targets[0], "teacher_logits": targets[1]}
+
+        steps = tf.data.Dataset.range(self.first_step, len(self.order.index))
+        return steps.map(load, num_parallel_calls=2).prefetch(4)
+
+
+def _mixed(images, shares):
+    """Mix each image of a batch with the one that stands in its place counted from the end."""
+    shares = ops.reshape(shares, (-1, 1, 1, 1))
+    return shares * images + (1.0 - shares) * ops.flip(images, axis=0)
+
+
+def _compiled(function):
+    """Compile a function of arrays where the backend can."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    return function
 
 
 def make_table(count, config):

@@ -91,7 +91,7 @@ class ConstantTemperature(Distiller):
     def compile(self, optimizer="adam", **options):
         super().compile(optimizer, **options)
         constant = float(ops.convert_to_numpy(self.temperature))
-        self.distillation_loss.function = lambda teacher, student: losses.kd(student, teacher, constant)
+        self.faculty.terms = [(lambda student, teacher, temperature: losses.kd(student, teacher, constant), 1.0)]
 
 
 class ConstantAlpha(Distiller):
@@ -103,8 +103,8 @@ class ConstantAlpha(Distiller):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         super().compute_loss(x, y, y_pred, sample_weight, training)  # for the metrics
-        label, teacher = self.label_loss(y["label"], y_pred), self.distillation_loss(y["teacher_logits"], y_pred)
-        return self.constant * label + (1 - self.constant) * teacher
+        teacher = ops.mean(losses.kd(y_pred, y["teacher_logits"], self.temperature))
+        return self.constant * self.label_loss(y["label"], y_pred) + (1 - self.constant) * teacher
 
 
 class TeacherInEvaluation(Distiller):
@@ -181,6 +181,32 @@ class BatchNormInInferenceMode(Distiller):
 
     def call(self, x, training=None):
         return self.student(x, training=False)
+
+
+class RunsTheStudentForEachFeature(Distiller):
+    """Features are taken from a second run of the student."""
+
+    def call(self, x, training=None):
+        if training:
+            self.student(x, training=True)
+        return super().call(x, training=training)
+
+
+class WithoutProjector(Distiller):
+    """Feature maps of unequal width are subtracted as they are."""
+
+    def __init__(self, student, teacher=None, **options):
+        super().__init__(student, teacher, **options)
+        self.projectors = self.faculty.projectors = [None] * len(self.projectors)
+
+
+class ComparesFeaturesAsTheyAre(Distiller):
+    """Features are not brought to one dtype before they are subtracted."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        total = super().compute_loss(x, y, y_pred, sample_weight, training)
+        pairs = zip(y_pred["features"], y["teacher_features"], strict=True)
+        return total + sum(0.0 * tf.reduce_mean(tf.raw_ops.Sub(x=ours, y=theirs)) for ours, theirs in pairs)
 
 
 class SnapshotByReference:

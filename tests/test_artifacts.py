@@ -269,14 +269,15 @@ def facts_of(distiller=None, config=None, fingerprint=None):
 OTHER_VALUES = {
     "epochs": 4, "batch_size": 64, "learning_rate": 1e-3, "weight_decay": 0.01, "warmup_epochs": 2.0, "ema": 0.9,
     "label_smoothing": 0.1, "balance": 0.5, "views": "online", "strength": 0.75, "seed": 1, "view_seed": 1,
-    "refit": True, "keep_weights": False, "start": "signs",
+    "refit": True, "keep_weights": False, "start": "signs", "mixup": 0.4,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(training.Config)])
 def test_every_field_of_the_configuration_enters_the_key(field):
-    changed = dataclasses.replace(training.Config(epochs=3), **{field: OTHER_VALUES[field]})
-    assert facts_of() == facts_of(config=training.Config(epochs=3)) != facts_of(config=changed)
+    base = training.Config(epochs=3, views="online" if field == "mixup" else 4)
+    changed = dataclasses.replace(base, **{field: OTHER_VALUES[field]})
+    assert facts_of(config=base) == facts_of(config=base) != facts_of(config=changed)
 
 
 def test_network_distiller_teacher_and_data_enter_the_key():

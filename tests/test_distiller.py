@@ -1,8 +1,6 @@
 """Tests of kd_lib.Distiller. The promises of the first half are each shown to be broken by a defective version."""
 
 import re
-import subprocess
-import sys
 
 import defective
 import keras
@@ -787,37 +785,3 @@ def test_a_plain_distiller_is_saved_and_loaded_as_plain(tmp_path):
     again = keras.models.load_model(tmp_path / "plain.keras")
     again.run_eagerly = True
     assert np.isfinite(again.train_on_batch(images(), labels())).all()
-
-
-REPLICAS = """
-import sys
-sys.path[:0] = sys.argv[1:]
-import numpy as np, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import keras
-import test_distiller as t
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-found = []
-for replicas in (2, 1):
-    with strategy.scope() if replicas == 2 else tf.device("CPU:0"):
-        student, teacher = t.network(kernel_regularizer="l2"), t.network(seed=1)
-        student.layers[3].trainable = False  # plain BatchNorm differs per replica
-        distiller = t.Distiller(student, teacher)
-        distiller.compile(keras.optimizers.SGD(t.RATE), jit_compile=False)
-    logs = distiller.fit(t.images(), t.labels(), batch_size=12, verbose=0).history
-    found.append((t.values(student), logs))
-for one, other in zip(found[0][0], found[1][0], strict=True):
-    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
-for name, column in found[0][1].items():
-    np.testing.assert_allclose(column, found[1][1][name], rtol=1e-3, err_msg=name)
-print("alike")
-"""
-
-
-def test_two_replicas_make_the_update_of_one():
-    folder = __file__.rsplit("/", 1)[0]
-    result = subprocess.run(
-        [sys.executable, "-c", REPLICAS, folder, folder + "/.."], capture_output=True, text=True, timeout=300
-    )
-    assert result.stdout.strip().endswith("alike"), result.stderr[-2000:]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from kd_lib import Distiller, artifacts, feeding
+from kd_lib import artifacts, feeding
 from kd_lib.datasets import Split
 from kd_lib.training import Config
 from kd_lib.views import augment, view_table
@@ -166,75 +166,26 @@ def test_teacher_logits_come_with_the_image_and_view_that_they_belong_to():
         np.testing.assert_array_equal(y["label"], data.labels[order.index[step]])
 
 
-# The teacher's answers
+@pytest.mark.parametrize("kind", ["labels", "teacher", "mixup", "no views"])
+def test_arrays_and_tf_data_feed_the_same_batches(kind):
+    data, order, table = split(), plan(views=None if kind == "no views" else 3), view_table(30, 3)
+    logits = np.random.default_rng(0).normal(size=(3, 30, 5)).astype(np.float16) if kind == "teacher" else None
+    table = None if kind == "no views" else table
+    feed = feeding.Batches(data, order, table, 0.7, logits, 0.4 if kind == "mixup" else 0.0, 0, 3)
+    assert len(feed) == 13
+    for (images, y), (again, y_again) in zip(feed, feed.as_tf_data(), strict=True):
+        np.testing.assert_allclose(images, again, atol=1e-2)
+        keras.tree.map_structure(np.testing.assert_array_equal, y, y_again)
 
 
-def test_cached_answers_are_the_teachers_on_the_very_view_rounded_to_float16():
-    data, network, table = split(300), teacher(), view_table(300, 2, seed=1)  # more images than one call takes
-    logits = feeding.cached_teacher_logits(network, data, table, strength=0.8, facts=FACTS, progress=lambda line: None)
-    assert logits.shape == (2, 300, 3) and logits.dtype == np.float16
-    for view in range(2):
-        expected = network(augment(data.images, table[view], 0.8), training=False)
-        np.testing.assert_allclose(logits[view], expected, rtol=1e-3, atol=1e-3)
-    assert np.abs(logits[0] - logits[1]).max() > 0.01
-
-
-def test_the_student_is_shown_the_view_that_the_teacher_answered():
-    """The loop closed: batches and cached answers together are what a live teacher would say to each batch."""
-    data, network, table, order = split(), teacher(), view_table(30, 3), plan()
-    logits = feeding.cached_teacher_logits(network, data, table, strength=1.0, facts=FACTS, progress=lambda line: None)
-    for images, y in feeding.batches(data, order, table, teacher_logits=logits):
-        np.testing.assert_allclose(network(images, training=False), y["teacher_logits"], rtol=2e-3, atol=2e-3)
-
-
-def test_cached_answers_without_augmentation_are_to_the_images_themselves():
-    data, network = split(), teacher()
-    logits = feeding.cached_teacher_logits(network, data, None, strength=1.0, facts=FACTS, progress=lambda line: None)
-    np.testing.assert_allclose(logits[0], network(data.images.astype(np.float32)), rtol=1e-3, atol=1e-3)
-
-
-def test_the_teacher_runs_once_and_its_answers_are_opened_the_second_time():
-    data, network, table, lines = split(), teacher(), view_table(30, 2), []
-    first = feeding.cached_teacher_logits(network, data, table, strength=1.0, facts=FACTS, progress=lines.append)
-    assert [line.split(",")[0] for line in lines] == [
-        "teacher's answers: view 1 of 2",
-        "teacher's answers: view 2 of 2",
-    ]
-    second = feeding.cached_teacher_logits(network, data, table, strength=1.0, facts=FACTS, progress=lines.append)
-    assert len(lines) == 2
-    np.testing.assert_array_equal(first, second)
-
-
-def test_answers_are_made_anew_for_another_teacher_strength_view_count_or_data_set():
-    data, lines, table = split(), [], view_table(30, 1)
-    changes = [
-        {}, {"teacher": teacher(seed=1)}, {"strength": 0.5}, {"table": view_table(30, 2)}, {"table": None},
-        {"facts": {"dataset": "other"}},
-    ]  # fmt: skip
-    for change in changes:
-        options = {"teacher": teacher(), "split": data, "table": table, "strength": 1.0, "facts": FACTS} | change
-        feeding.cached_teacher_logits(**options, progress=lines.append)
-    assert len(lines) == len(changes) + 1  # one of them has two views
-
-
-@pytest.mark.parametrize("kind", ["cut", "empty", "another shape"])
-def test_corrupt_answers_are_reported_and_made_again(kind, tmp_path):
-    data, network, table = split(), teacher(), view_table(30, 2)
-    options = {"strength": 1.0, "facts": FACTS, "progress": lambda line: None}
-    expected = np.array(feeding.cached_teacher_logits(network, data, table, **options))
-    (path,) = (tmp_path / "home").rglob("logits.npy")
-    if kind == "another shape":
-        np.save(path, expected[:1])
-    else:
-        path.write_bytes(path.read_bytes()[: 150 if kind == "cut" else 0])
-    with pytest.warns(UserWarning, match="logits.npy are corrupt.*made again"):
-        np.testing.assert_array_equal(feeding.cached_teacher_logits(network, data, table, **options), expected)
-
-
-def test_a_teacher_with_a_smaller_input_answers_to_resized_views():
-    data, network, table = split(size=16), teacher(size=8), view_table(30, 1)
-    logits = feeding.cached_teacher_logits(network, data, table, strength=1.0, facts=FACTS, progress=lambda line: None)
-    live = Distiller(teacher(), network).add_teacher_logits(augment(data.images, table[0]), data.labels)[
-        "teacher_logits"
-    ]
-    np.testing.assert_allclose(logits[0], live, rtol=2e-3, atol=2e-3)
+def test_a_mixture_is_made_of_two_images_of_the_batch_in_the_share_that_the_seed_gives():
+    data, order, table = split(), plan(), view_table(30, 3)
+    plain, mixed, again, other = (
+        next(iter(feeding.batches(data, order, table, mixup=mixup, seed=seed)))
+        for mixup, seed in [(0.0, 0), (0.4, 0), (0.4, 0), (0.4, 1)]
+    )
+    shares = np.random.default_rng([0, 3, 0]).beta(0.4, 0.4, 7).astype(np.float32).reshape(-1, 1, 1, 1)
+    images = np.asarray(plain[0])
+    np.testing.assert_allclose(mixed[0], shares * images + (1 - shares) * images[::-1], atol=1e-2)
+    np.testing.assert_array_equal(mixed[0], again[0])
+    assert mixed[1] == {} and not np.allclose(mixed[0], other[0])

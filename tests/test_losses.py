@@ -163,6 +163,151 @@ def test_logits_of_the_wrong_rank_are_refused_by_name():
         losses.kd(np.zeros((1, 43)), np.zeros((1, 43, 1)), 4.0)
 
 
+# The other losses on logits
+
+
+def dkd_reference(student, teacher, labels, temperature, alpha, beta):
+    """T² [alpha KL(b_t ‖ b_s) + beta KL(p̂_t ‖ p̂_s)] in float64, from logarithms."""
+    rows = np.arange(len(labels))
+
+    def split(logits):
+        logits = np.asarray(logits, np.float64) / temperature
+        others = np.delete(logits.ravel(), rows * logits.shape[1] + labels).reshape(len(labels), -1)
+        mass = others.max(axis=1) + np.log(np.exp(others - others.max(axis=1, keepdims=True)).sum(axis=1))
+        margin = logits[rows, labels] - mass
+        return np.stack([-np.logaddexp(0, -margin), -np.logaddexp(0, margin)], axis=1), log_softmax(others)
+
+    def divergence(teacher, student):
+        return np.sum(np.exp(teacher) * (teacher - student), axis=1)
+
+    (teacher_two, teacher_rest), (student_two, student_rest) = split(teacher), split(student)
+    parts = alpha * divergence(teacher_two, student_two) + beta * divergence(teacher_rest, student_rest)
+    return temperature**2 * parts
+
+
+@settings(max_examples=60, deadline=None)
+@given(logits_pairs, st.integers(0, 100), st.floats(-100, 100, width=32), st.sampled_from([0.5, 1.0, 4.0, 20.0]))
+def test_dkd_agrees_with_float64(pair, seed, shift, temperature):
+    student, teacher = pair[0] + np.float32(shift), pair[1] - np.float32(shift)
+    labels = np.random.default_rng(seed).integers(0, pair.shape[2], 3)
+    found = losses.dkd(student, teacher, labels, temperature, 1.5, 6.0)
+    expected = dkd_reference(student, teacher, labels, temperature, 1.5, 6.0)
+    # Adding the shift rounds logits to 1e-5 and the losses are differences of their logarithms.
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=6e-5 * max(temperature, temperature**2 * 0.1))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_kd_is_its_two_parts_with_the_teachers_doubt_as_weight(temperature):
+    student, teacher = draw(size=2.0)
+    labels = np.arange(6)
+    target = losses.dkd(student, teacher, labels, temperature, 1.0, 0.0)
+    others = losses.dkd(student, teacher, labels, temperature, 0.0, 1.0)
+    doubt = 1 - np.exp(log_softmax(np.float64(teacher) / temperature))[np.arange(6), labels]
+    np.testing.assert_allclose(losses.kd(student, teacher, temperature), target + doubt * others, rtol=1e-5)
+
+
+def test_dkd_of_two_classes_is_the_target_term_alone():
+    student, teacher = draw(classes=2)
+    labels = np.array([0, 1, 0, 1, 0, 1])
+    np.testing.assert_array_equal(losses.dkd(student, teacher, labels, 4.0, 0.0, 8.0), 0.0)
+    np.testing.assert_allclose(
+        losses.dkd(student, teacher, labels, 4.0, 1.0, 8.0), losses.kd(student, teacher, 4.0), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_dkd_takes_labels_of_any_whole_type_and_shape_and_needs_them():
+    student, teacher = draw()
+    wanted = losses.dkd(student, teacher, np.arange(6), 4.0)
+    np.testing.assert_array_equal(losses.dkd(student, teacher, np.arange(6.0)[:, None], 4.0), wanted)
+    with pytest.raises(ValueError, match="needs labels"):
+        losses.dkd(student, teacher, None, 4.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([1.0, 2.0, 8.0]), st.floats(0.01, 50), st.floats(-100, 100))
+def test_standardized_kd_agrees_with_float64_and_ignores_scale_and_shift(seed, temperature, scale, shift):
+    student, teacher = draw(seed)
+
+    def standard(logits):
+        logits = np.float64(logits)
+        return (logits - logits.mean(axis=1, keepdims=True)) / (logits.std(axis=1, keepdims=True) + 1e-7)
+
+    expected = reference(standard(student), standard(teacher), temperature)
+    np.testing.assert_allclose(losses.standardized_kd(student, teacher, temperature), expected, rtol=1e-4)
+    changed = losses.standardized_kd(np.float32(scale) * student + np.float32(shift), teacher, temperature)
+    # A shift of 100 leaves float32 an absolute precision of 1e-5, which counts where the scale is 0.01.
+    np.testing.assert_allclose(changed, expected, rtol=1e-3 + 1e-4 / scale)
+
+
+def dist_reference(student, teacher, temperature, beta=2.0, gamma=2.0):
+    p, q = (np.exp(log_softmax(np.float64(logits) / temperature)) for logits in (teacher, student))
+    rows = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(p, q, strict=True)])
+    columns = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(p.T, q.T, strict=True)])
+    return temperature**2 * (beta * (1 - rows) + gamma * (1 - columns))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 1000),
+    st.integers(3, 12),
+    st.integers(3, 43),
+    st.sampled_from([1.0, 4.0]),
+    st.sampled_from([1, 5, 20]),
+)
+def test_dist_agrees_with_float64(seed, batch, classes, temperature, size):
+    student, teacher = draw(seed, batch, classes, size)
+    found = losses.dist(student, teacher, temperature, 2.0, 3.0)
+    assert found.shape == ()
+    np.testing.assert_allclose(found, dist_reference(student, teacher, temperature, 2.0, 3.0), rtol=1e-4, atol=1e-4)
+
+
+def test_dist_ignores_constants_added_to_an_image_and_needs_two_images():
+    student, teacher = draw()
+    shifted = losses.dist(student + np.arange(6, dtype=np.float32)[:, None], teacher - 50.0, 4.0)
+    np.testing.assert_allclose(shifted, losses.dist(student, teacher, 4.0), rtol=1e-4)
+    np.testing.assert_allclose(losses.dist(teacher, teacher, 4.0), 0.0, atol=1e-4)
+    with pytest.raises(ValueError, match="dist compares the images of a batch.*a batch of 1"):
+        losses.dist(student[:1], teacher[:1], 4.0)
+
+
+OTHERS = {
+    "dkd": lambda student, teacher, temperature: losses.dkd(student, teacher, [0, 1, 2, 3], temperature),
+    "standardized_kd": losses.standardized_kd,
+    "dist": losses.dist,
+}
+
+
+@pytest.mark.parametrize("name", list(OTHERS))
+@pytest.mark.parametrize("temperature", [0.5, 4.0, 20.0])
+@pytest.mark.parametrize("kind", ["opposite", "equal", "constant", "one-sided"])
+def test_the_other_losses_are_finite_for_huge_and_constant_logits(name, kind, temperature):
+    signs = np.where(np.random.default_rng(0).random((4, 43)) < 0.5, -1e4, 1e4).astype(np.float32)
+    constant = np.full_like(signs, 1e4)
+    student, teacher = {
+        "opposite": (signs, -signs),
+        "equal": (signs, signs),
+        "constant": (constant, -constant),
+        "one-sided": (constant, signs),
+    }[kind]
+    student = tf.convert_to_tensor(student)
+    with tf.GradientTape() as tape:
+        tape.watch(student)
+        loss = OTHERS[name](student, teacher, temperature)
+    assert np.isfinite(loss.numpy()).all() and np.isfinite(tape.gradient(loss, student).numpy()).all()
+
+
+@pytest.mark.parametrize("name", list(OTHERS))
+def test_the_other_losses_compute_in_float32_and_check_what_they_are_given(name):
+    student, teacher = draw(batch=4)
+    assert OTHERS[name](tf.cast(student, "float16"), tf.cast(teacher, "bfloat16"), 4.0).dtype == tf.float32
+    with pytest.raises(ValueError, match="temperature must be a positive number"):
+        OTHERS[name](student, teacher, 0.0)
+    with pytest.raises(ValueError, match="43 student logits and 10"):
+        OTHERS[name](student, teacher[:, :10], 4.0)
+    with pytest.raises(ValueError, match="student_logits"):
+        OTHERS[name](student[0], teacher, 4.0)
+
+
 def test_a_loss_is_found_by_name_and_a_function_is_taken_as_it_is():
     assert losses.get("kd") is losses.kd
     assert losses.get(reference) is reference

@@ -18,9 +18,10 @@ import pytest
 from keras import layers
 
 import kd_lib
-from kd_lib import Distiller, artifacts, checkpoint, feeding, training
+from kd_lib import Distiller, artifacts, cache, checkpoint, feeding, recipe, training
 from kd_lib.datasets import Dataset, Split
-from kd_lib.training import Config, SmoothedCrossentropy, fit_or_load, seeded
+from kd_lib.recipe import SmoothedCrossentropy
+from kd_lib.training import Config, fit_or_load, seeded
 
 CLASSES = 3
 CONFIG = Config(epochs=2, batch_size=20, learning_rate=0.05, views=None)
@@ -355,9 +356,22 @@ def test_an_empty_split_is_named(part):
 
 
 def test_a_loss_that_is_no_number_stops_training_and_names_the_learning_rate(home):
-    with pytest.raises(ValueError, match=r"loss is not a number after epoch \d.*lower learning rate than 1e\+30"):
+    with pytest.raises(ValueError, match=r"step \d+ of epoch \d, at a .* Try a lower learning rate than 1e\+30"):
         train(epochs=3, learning_rate=1e30, warmup_epochs=0)
     assert "history.json" not in files(home)
+
+
+def test_a_loss_that_becomes_no_number_later_names_the_last_good_state(home, monkeypatch):
+    original = checkpoint.Checkpoint.on_epoch_begin
+
+    def poison(self, epoch, logs=None):
+        original(self, epoch, logs)
+        if epoch == 1:
+            self.model.student.weights[0].assign(np.full(self.model.student.weights[0].shape, np.nan))
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "on_epoch_begin", poison)
+    with pytest.raises(ValueError, match=r"step 1 of epoch 2, .*last good state is .*checkpoint-0001.weights.h5"):
+        train(epochs=3)
 
 
 @pytest.mark.parametrize(
@@ -400,14 +414,31 @@ def test_a_distiller_is_distilled_with_cached_or_with_live_answers(views, home, 
     student, teacher = network(), network(seed=1, name="teacher")
     before = teacher.get_weights()
     asked = []
-    original = feeding.cached_teacher_logits
-    monkeypatch.setattr(feeding, "cached_teacher_logits", lambda *a, **k: asked.append(1) or original(*a, **k))
+    original = cache.cache_logits
+    monkeypatch.setattr(cache, "cache_logits", lambda *a, **k: asked.append(1) or original(*a, **k))
     run = train(Distiller(student, teacher, alpha=0.5), views=views)
     assert run.model is student and {"distillation_loss", "label_loss"} <= set(run.history)
     assert len(asked) == (views != "online")
     for old, new in zip(before, teacher.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     assert train(Distiller(network(), teacher, alpha=0.5), views=views).loaded
+
+
+def test_mixtures_are_learned_from_the_teacher_without_labels(home):
+    teacher = network(seed=1, name="teacher")
+    run = train(Distiller(network(), teacher, alpha=0.0), views="online", mixup=0.4)
+    assert "label_loss" not in run.history and "distillation_loss" in run.history and "val_accuracy" in run.history
+    other = train(Distiller(network(), teacher, alpha=0.0), views="online")
+    assert run.key != other.key
+
+
+@pytest.mark.parametrize("with_teacher", [False, True])
+def test_mixtures_without_a_teacher_or_with_fixed_views_are_refused(with_teacher, home):
+    with pytest.raises(ValueError, match="mixup needs views" if with_teacher else "needs a distiller"):
+        if with_teacher:
+            train(Distiller(network(), network(seed=1)), views=2, mixup=0.4)
+        else:
+            train(views="online", mixup=0.4)
 
 
 def test_cached_and_live_answers_of_the_teacher_train_the_same_student():
@@ -451,7 +482,7 @@ def test_label_smoothing_spreads_a_share_of_the_label_over_all_classes():
 
 def test_the_learning_rate_warms_up_then_falls_to_zero_and_biases_are_not_decayed():
     distiller = Distiller(network(), alpha=1.0)
-    training._compile(distiller, dataclasses.replace(CONFIG, epochs=5, warmup_epochs=1), 10)
+    recipe.compile_for(distiller, dataclasses.replace(CONFIG, epochs=5, warmup_epochs=1), 10)
     schedule = distiller.optimizer._learning_rate
     rates = [float(schedule(step)) for step in (0, 5, 10, 30, 50)]
     assert rates == pytest.approx([0.0, 0.025, 0.05, 0.025, 0.0], abs=1e-4)

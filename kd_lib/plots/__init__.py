@@ -8,6 +8,7 @@ with colour-blindness too). Every `title=` is the finding, in words; it is wrapp
 from kd_lib.plots.answers import confidence_histogram, confusion, gradient_arrows, reliability, soft_targets
 from kd_lib.plots.cheat_sheet import cheat_sheet
 from kd_lib.plots.contrasts import agreement_bars, compare_bars, learning_curves, per_class_difference, sweep
+from kd_lib.plots.flowchart import flowchart
 from kd_lib.plots.hero import errors_vs_params
 from kd_lib.plots.pictures import class_counts, film_strip, gallery
 from kd_lib.plots.style import PALETTE, colors_for, save, use_style
@@ -23,6 +24,7 @@ __all__ = [
     "confusion",
     "errors_vs_params",
     "film_strip",
+    "flowchart",
     "gallery",
     "gradient_arrows",
     "learning_curves",

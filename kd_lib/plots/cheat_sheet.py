@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from kd_lib.plots.style import PALETTE
+from kd_lib.plots.style import PALETTE, arrow, box
 
 _START = (
     ("temperature T", "4", "2 to 10; it lifts the small shares"),
@@ -38,18 +38,6 @@ def cheat_sheet():
     return axes
 
 
-def _box(axes, x, y, width, height, text, color, size=11):
-    style = {"boxstyle": "round,pad=0.3,rounding_size=1", "facecolor": color + "22", "edgecolor": color, "lw": 1.6}
-    axes.add_patch(plt.matplotlib.patches.FancyBboxPatch((x, y), width, height, **style))
-    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=size, linespacing=1.35)
-
-
-def _arrow(axes, start, end, color=PALETTE["ink"]):
-    axes.annotate(
-        "", end, start, arrowprops={"arrowstyle": "-|>", "color": color, "lw": 1.6, "shrinkA": 0, "shrinkB": 0}
-    )
-
-
 def _bars(axes, x, y, logits, temperature, color):
     shares = np.exp(np.array(logits) / temperature)
     for place, share in enumerate(8 * shares / shares.sum()):
@@ -59,23 +47,23 @@ def _bars(axes, x, y, logits, temperature, color):
 
 def _networks(axes):
     teacher, student, grey = PALETTE["teacher"], PALETTE["distilled"], PALETTE["grey"]
-    _box(axes, 2, 42, 12, 8, "one view\nof an image", grey)
-    _box(axes, 22, 48.5, 17, 7, "teacher\nbig, trained, fixed", teacher)
-    _box(axes, 22, 36.5, 17, 7, "student\nsmall, learns", student)
+    box(axes, 2, 42, 12, 8, "one view\nof an image", grey)
+    box(axes, 22, 48.5, 17, 7, "teacher\nbig, trained, fixed", teacher)
+    box(axes, 22, 36.5, 17, 7, "student\nsmall, learns", student)
     for height in (52, 40):
-        _arrow(axes, (14.8, 46), (21.2, height))
+        arrow(axes, (14.8, 46), (21.2, height))
     for height, color, logits, name in (
         (48.5, teacher, (5, 3, 1, 0, -1), "p"),
         (36.5, student, (3, 3.4, 1, 1, 0), "q"),
     ):
-        _arrow(axes, (39.8, height + 3.5), (45, height + 3.5))
+        arrow(axes, (39.8, height + 3.5), (45, height + 3.5))
         axes.text(47, height + 3.5, "z / T", fontsize=12, va="center")
-        _arrow(axes, (52, height + 3.5), (56, height + 3.5))
+        arrow(axes, (52, height + 3.5), (56, height + 3.5))
         _bars(axes, 57.5, height, logits, 3, color)
         axes.text(70, height + 3.5, f"{name} = softmax", fontsize=12, va="center")
-    _box(axes, 87, 42, 20, 8, "T² · KL(p ‖ q)\nimage by image", teacher, 12)
+    box(axes, 87, 42, 20, 8, "T² · KL(p ‖ q)\nimage by image", teacher, 12)
     for height in (52, 40):
-        _arrow(axes, (82.5, height), (86.2, 46 + (height - 46) / 4))
+        arrow(axes, (82.5, height), (86.2, 46 + (height - 46) / 4))
 
 
 def _formulas(axes):

@@ -107,3 +107,17 @@ def finish(axes, title, x, y, grid="both"):
     if grid:
         axes.grid(True, axis=grid)
     return axes
+
+
+def box(axes, x, y, width, height, text, color, size=11):
+    """A rounded box with text in its middle; `size` in points."""
+    style = {"boxstyle": "round,pad=0.3,rounding_size=1", "facecolor": color + "22", "edgecolor": color, "lw": 1.6}
+    axes.add_patch(mpl.patches.FancyBboxPatch((x, y), width, height, **style))
+    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=size, linespacing=1.35)
+
+
+def arrow(axes, start, end, color=PALETTE["ink"]):
+    """An arrow between two places of the Axes."""
+    axes.annotate(
+        "", end, start, arrowprops={"arrowstyle": "-|>", "color": color, "lw": 1.6, "shrinkA": 0, "shrinkB": 0}
+    )

@@ -1,0 +1,203 @@
+"""Who teaches: one network, several, or answers that were cached; and which features student and teacher compare.
+
+A `Faculty` runs teachers, each once, in inference mode, and compares their answers and features with the student's. It
+is not seen by Keras' tracking, so no teacher enters a student's weights or files. Left out: making
+a cache (see `kd_lib.cache`).
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+from keras import layers, ops
+
+from kd_lib import losses
+from kd_lib.checks import check_classes, check_heads
+from kd_lib.views import fit_to
+
+FEATURE_WEIGHTS = {"attention": 1000.0, "hint": 100.0, "rkd": 1.0}  # of the papers; rkd has its two inside
+
+
+class Faculty:
+    """The teachers of a student, and what is compared. It is no part of any Keras model.
+
+    Args:
+        student: keras.Model.
+        teacher: None, a model, the path of a saved one, cached logits (with `.logits`), or a list of models and paths.
+        loss: as for `Distiller`.
+        features: as for `Distiller`.
+        weights: a number per teacher, or None for equal ones.
+
+    Attributes:
+        models: tuple of the teachers that can be run.
+        cached: cached logits, or None.
+        weights: each teacher's share; they add up to 1.
+        terms: [(loss function, weight)].
+        pairs: tuple of `Pair`.
+        projectors: for each pair, a trainable layer or None.
+
+    Raises:
+        ValueError: not a teacher, unequal class counts, unknown losses or layers, weights that are not positive.
+    """
+
+    def __init__(self, student, teacher=None, *, loss="kd", features=(), weights=None):
+        several = isinstance(teacher, list | tuple)
+        self.cached = teacher if hasattr(teacher, "logits") and not isinstance(teacher, keras.Model) else None
+        chosen = teacher if several else () if teacher is None or self.cached is not None else (teacher,)
+        if several and not teacher:
+            raise ValueError("The list of teachers is empty. Pass at least one, or None.")
+        self.models = tuple(_model(one) for one in chosen)
+        self.teacher = self.models if several else self.cached or (self.models[0] if self.models else None)
+        self.weights = _shares(weights, len(self.models))
+        for model in self.models or (None,):
+            check_heads(student, model)
+        if self.cached is not None:
+            check_classes(student, self.cached.logits.shape[-1])
+        self.terms, self.pairs, self.projectors = losses.terms(loss), read_pairs(features), []
+        if self.pairs:
+            if len(self.models) != 1:
+                raise ValueError(f"features need one teacher that can be run. Received: {teacher!r}")
+            self._teacher_extractor = extractor(self.models[0], [pair.teacher_layer for pair in self.pairs])
+            self._student_extractor = extractor(student, [pair.student_layer for pair in self.pairs])
+            both = (self._student_extractor, self._teacher_extractor)
+            shapes = [[output.shape for output in model.outputs[1:]] for model in both]
+            self.projectors = projectors(self.pairs, *shapes)
+
+    def answer(self, images):
+        """Return a dict with "teacher_logits", [batch, classes] (of several teachers [batch, teachers, classes]), and
+        the list "teacher_features", each network having run once.
+        """
+        if self.pairs:
+            logits, *features = self._teacher_extractor(fit_to(self.models[0], images), training=False)
+        else:
+            answers, features = [model(fit_to(model, images), training=False) for model in self.models], []
+            logits = answers[0] if len(answers) == 1 else ops.stack(answers, axis=1)
+        return {
+            "teacher_logits": ops.stop_gradient(logits),
+            "teacher_features": [ops.stop_gradient(one) for one in features],
+        }
+
+    def study(self, images):
+        """Return the student's "logits" and its "features", projected where the teacher's are wider, in training."""
+        logits, *features = self._student_extractor(images, training=True)
+        joined = [one if join is None else join(one) for join, one in zip(self.projectors, features, strict=True)]
+        return {"logits": logits, "features": joined}
+
+    def losses(self, answer, targets, temperature):
+        """Return the weighed losses, each float32 [batch] or scalar.
+
+        Args:
+            answer: the student's logits, or what `study` returned.
+            targets: dict with "teacher_logits", and "label" and "teacher_features" where a loss needs them.
+            temperature: scalar.
+        """
+        logits, wanted = logits_of(answer), targets["teacher_logits"]
+        if len(wanted.shape) == 3:
+            wanted = losses.average(wanted, temperature, self.weights)
+        values = []
+        for function, weight in self.terms:
+            labels = [targets.get("label")] if losses.takes_labels(function) else []
+            values.append(weight * function(logits, wanted, *labels, temperature))
+        if self.pairs:
+            for pair, *features in zip(self.pairs, answer["features"], targets["teacher_features"], strict=True):
+                values.append(pair.weight * losses.FEATURE_LOSSES[pair.kind](*features))
+        return values
+
+
+def logits_of(answer):
+    """The logits in what a student answered: they themselves, or an entry beside its features."""
+    return answer["logits"] if isinstance(answer, dict) else answer
+
+
+def _model(teacher):
+    if isinstance(teacher, str | Path):
+        if not Path(teacher).exists():
+            raise ValueError(f"There is no teacher at {teacher}. Save one with model.save('teacher.keras').")
+        return keras.models.load_model(teacher, compile=False)
+    if not callable(teacher) or not hasattr(teacher, "output_shape"):
+        raise ValueError(
+            "A teacher is a keras.Model, the path of a saved one, cached logits, or a list of models and paths. "
+            f"Received: {teacher!r}"
+        )
+    return teacher
+
+
+def _shares(weights, count):
+    if weights is None:
+        return [1.0 / max(count, 1)] * count
+    weights = [float(weight) for weight in weights]
+    if len(weights) != count or not all(0 < weight < math.inf for weight in weights):
+        raise ValueError(f"teacher_weights must be one positive number per teacher ({count}). Received: {weights}")
+    return [weight / sum(weights) for weight in weights]
+
+
+def extractor(network, names):
+    """Return a model of the same layers and weights, images -> [logits, output of each named layer].
+
+    Raises:
+        ValueError: a layer that the network lacks (the message lists those it has), or a network without a graph.
+    """
+    known = {layer.name: layer for layer in network.layers}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{network.name} has no layer {name!r}. It has: {', '.join(known)}.")
+    try:
+        inputs = network.inputs if len(network.inputs) > 1 else network.inputs[0]
+        return keras.Model(inputs, [network.outputs[0], *(known[name].output for name in names)])
+    except AttributeError as error:
+        raise ValueError(f"{network.name} is not a Functional model: its layers' outputs cannot be reached.") from error
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two layers to compare: by the loss called `kind`, weighed `weight`."""
+
+    teacher_layer: str
+    student_layer: str
+    kind: str
+    weight: float
+
+
+def read_pairs(features):
+    """Return a tuple of `Pair`s from (teacher layer, student layer, kind) or (…, kind, weight) tuples.
+
+    Raises:
+        ValueError: anything else, an unknown kind (the message lists the valid ones), a weight below 0 or not finite.
+    """
+    pairs = []
+    for entry in features:
+        if not isinstance(entry, list | tuple) or len(entry) not in (3, 4):
+            raise ValueError(
+                "features are tuples (teacher layer, student layer, kind) or (…, kind, weight). Received: "
+                + repr(entry)
+            )
+        kind = entry[2]
+        if kind not in losses.FEATURE_LOSSES:
+            raise ValueError(f"Unknown feature loss {kind!r}. Choose one of: {', '.join(losses.FEATURE_LOSSES)}.")
+        weight = entry[3] if len(entry) == 4 else FEATURE_WEIGHTS[kind]
+        pairs.append(Pair(entry[0], entry[1], kind, losses.check_weight(kind, weight)))
+    return tuple(pairs)
+
+
+def projectors(pairs, student_shapes, teacher_shapes):
+    """Return, for each pair, a trainable 1x1 projection of the student's features to the teacher's width, or None.
+
+    Raises:
+        ValueError: features that differ in more than their width, where the loss compares place by place.
+    """
+    made = []
+    for index, (pair, ours, theirs) in enumerate(zip(pairs, student_shapes, teacher_shapes, strict=True)):
+        if pair.kind != "rkd" and ours[1:-1] != theirs[1:-1]:
+            raise ValueError(
+                f"{pair.kind} compares {pair.student_layer!r} and {pair.teacher_layer!r} place by place, and no "
+                f"projector can join them: the student's is {ours[1:]}, the teacher's {theirs[1:]}. Choose layers of "
+                "the same height and width."
+            )
+        if pair.kind == "hint" and ours[-1] != theirs[-1]:
+            projector = layers.Dense(theirs[-1], name=f"projector_{index}")
+            projector.build(ours)
+            made.append(projector)
+        else:
+            made.append(None)
+    return made

@@ -1,0 +1,58 @@
+"""What to do when distillation does not help: seven questions on one page."""
+
+import matplotlib.pyplot as plt
+
+from kd_lib.plots.style import PALETTE, arrow, box
+
+_QUESTIONS = (
+    (
+        "Had the plain student the same start, views,\nepochs and tuning?",
+        "Make the control fair.\nNever start from trained weights.",
+    ),
+    (
+        "Is the difference larger than the luck of a seed?",
+        "Three seeds or more, compared in pairs\non the same images.",
+    ),
+    (
+        "Does the loss stay the same when a constant\nis added to the teacher's logits?",
+        "Softmax in both, T² before it,\na sum over classes.",
+    ),
+    ("Is the teacher the same after training?", "Outside the tape, training=False,\nits variables not in the update."),
+    ("Is it better than the student, on validation?", "Train the teacher first,\nor take several."),
+    (
+        "Does the student see the very views\nthat the teacher answered?",
+        "Answers belong to a view:\ncache them by view, or ask each time.",
+    ),
+    (
+        "Were T and α tried on validation,\nwith epochs enough to follow?",
+        "T from 2 to 10, α from 0 to 0.5;\nthen more epochs and more views.",
+    ),
+)
+_END = (
+    "Then stop, and say so. The student may be too weak to follow,\n"
+    "the teacher too similar, or the labels so many that they say it all."
+)
+
+
+def flowchart():
+    """Draw the questions to ask when distillation does not help, with a remedy for each.
+
+    Returns:
+        Axes
+    """
+    figure, axes = plt.subplots(figsize=(9.5, 10.2))
+    figure.set_layout_engine("none")
+    axes.set_position((0.01, 0.01, 0.98, 0.98))
+    axes.set(xlim=(0, 95), ylim=(0, 102))
+    axes.axis("off")
+    axes.text(1, 98.5, "It does not help: what now?", fontsize=16, weight="bold", va="center")
+    for line, (question, remedy) in enumerate(_QUESTIONS):
+        bottom = 85 - 12 * line
+        box(axes, 3, bottom, 42, 8, question, PALETTE["teacher"], 10.5)
+        box(axes, 57, bottom, 35, 8, remedy, PALETTE["wrong"], 10)
+        arrow(axes, (46, bottom + 4), (56, bottom + 4))
+        axes.text(51, bottom + 5.2, "no", ha="center", fontsize=10)
+        arrow(axes, (24, bottom - 0.7), (24, bottom - 3.2))
+        axes.text(25.5, bottom - 2, "yes", va="center", fontsize=10)
+    box(axes, 3, 1.5, 60, 7, _END, PALETTE["distilled"], 10.5)
+    return axes

@@ -1,0 +1,61 @@
+"""Tests of kd_lib.course: the notebooks write out the very trainings that it stands for."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from kd_lib import course
+from kd_lib.artifacts import SHIPPED
+from kd_lib.scale import Scale
+from kd_lib.training import Config
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+SCALES = [("smoke", "signs"), ("laptop", "signs"), ("laptop", "gtsrb"), ("full", "gtsrb")]
+
+
+def statements(notebook):
+    """The top-level statements of a notebook's code cells."""
+    cells = json.loads((NOTEBOOKS / notebook).read_text(encoding="utf-8"))["cells"]
+    return [node for cell in cells if cell["cell_type"] == "code" for node in ast.parse("".join(cell["source"])).body]
+
+
+def run(nodes, **names):
+    """Run some statements and return the names they leave."""
+    exec(compile(ast.Module(nodes, []), "notebook", "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("scale", SCALES, ids="-".join)
+def test_notebook_02_trains_the_courses_teacher(scale):
+    scale = Scale.named(scale[0], data=scale[1])
+    (assignment,) = [
+        node
+        for node in statements("02_train_teacher.ipynb")
+        if isinstance(node, ast.Assign) and ast.unparse(node).startswith("config = Config(")
+    ]
+    assert run([assignment], Config=Config, scale=scale)["config"] == course.teacher_config(scale)
+
+
+@pytest.mark.parametrize("scale", SCALES, ids="-".join)
+def test_notebook_03_trains_the_courses_students(scale):
+    scale = Scale.named(scale[0], data=scale[1])
+    (recipe,) = [
+        node
+        for node in statements("03_train_plain_student.ipynb")
+        if isinstance(node, ast.FunctionDef) and node.name == "recipe"
+    ]
+    found = run([recipe], Config=Config, scale=scale)["recipe"]
+    assert [found(seed) for seed in (0, 2)] == [course.student_config(scale, seed) for seed in (0, 2)]
+
+
+def test_the_shipped_teacher_is_the_one_that_laptop_scale_on_gtsrb_looks_for():
+    folders = list(SHIPPED[1].glob("teacher-*"))
+    if not folders:
+        pytest.skip("no teacher ships yet")
+    (folder,) = folders
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
+    for scale in ("laptop", "full"):
+        assert config == course.teacher_config(Scale.named(scale, data="gtsrb")).facts()
+    assert (folder / "weights.npz").stat().st_size <= 4e6 and (folder / "README.md").exists()
