@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from kd_lib.builders import find_source
+from kd_lib.builders.cache import FORMAT
 from kd_lib.files import lock
 from kd_lib.scale import home
 
@@ -142,6 +143,7 @@ class Dataset:
             "limit": self.limit,
             "classes": self.num_classes,
             "counts": {key: len(split) for key, split in self.splits.items()},
+            "pixels": FORMAT,
             "ids_and_labels": f"{zlib.crc32(listed.encode()):08x}",
             **({} if self.content is None else {"content": self.content}),
         }

@@ -418,9 +418,15 @@ def test_ppm_with_a_comment_is_read_and_a_short_one_refused():
         pixels.read_ppm(b"P6 3 4 255\n" + image.tobytes()[:-1])
 
 
-def test_shrinking_averages_areas_and_enlarging_is_smooth():
+def test_shrinking_averages_evenly_and_enlarging_is_smooth():
     checks = Image.fromarray(np.indices((32, 32)).sum(0).astype(np.uint8) % 2 * 200).convert("RGB")
-    assert np.unique(pixels.to_square(checks, 16)).tolist() == [100]
+    assert np.unique(pixels.to_square(checks, 16)[1:-1, 1:-1]).tolist() == [100]
+    # A thin line keeps its weight wherever it stands; a box filter takes one pixel here, two there.
+    for place in (20, 21, 22):
+        line = np.full((48, 48, 3), 200, np.uint8)
+        line[:, place] = 0
+        shrunk = pixels.to_square(Image.fromarray(line), 32)
+        assert (200.0 - shrunk).sum() / 32 / 3 == pytest.approx(200 * 32 / 48, rel=0.03)
     ramp = Image.fromarray(np.array([[0, 200]] * 2, np.uint8)).convert("RGB")
     assert len(np.unique(pixels.to_square(ramp, 16))) > 8
 

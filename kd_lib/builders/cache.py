@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-FORMAT = 1  # raise it when images of the same key are made in another way
+FORMAT = 2  # raise it when images of the same key are made in another way
 
 
 def read(folder, signature, report=True):
