@@ -20,7 +20,7 @@ from kd_lib import artifacts
 from kd_lib.feeding import make_table
 from kd_lib.files import lock, write_json
 from kd_lib.keys import fingerprint
-from kd_lib.views import augment, fit_to
+from kd_lib.views import NUMBERS, augment, fit_to
 
 BLOCK = 256  # images a call
 
@@ -123,7 +123,7 @@ def answers(teacher, split, table, *, strength, facts, progress=print):
     Args:
         teacher: keras.Model.
         split: with `.images`.
-        table: float32 [views, n, 12], or None for the images as they are.
+        table: float32 [views, n, 17], or None for the images as they are.
         strength: of the augmentation.
         facts: JSON-able dict that identifies teacher, data and views.
         progress: called with one line per view.
@@ -170,7 +170,7 @@ def _asker(teacher, split, table, strength):
 
     def ask(view, rows):
         images = np.asarray(split.images[rows])
-        numbers = np.zeros((len(images), 12), np.float32) if table is None else table[view, rows]
+        numbers = np.zeros((len(images), len(NUMBERS)), np.float32) if table is None else table[view, rows]
         return asked.predict_on_batch([images, numbers])
 
     return ask

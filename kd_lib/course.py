@@ -31,8 +31,8 @@ def teacher_config(scale):
         epochs=scale.teacher_epochs,
         batch_size=scale.teacher_batch_size,
         learning_rate=3e-3,
+        balance=0.5,
         views="online",
-        strength=0.7,
     )
 
 
@@ -46,7 +46,14 @@ def teacher(dataset, scale):
 
 def student_config(scale, seed):
     """Return the Config that plain and distilled students share."""
-    return Config(epochs=scale.epochs, batch_size=scale.batch_size, views=scale.views, seed=seed)
+    return Config(
+        epochs=scale.epochs,
+        batch_size=scale.batch_size,
+        label_smoothing=0.1,
+        balance=0.5,
+        views=scale.views,
+        seed=seed,
+    )
 
 
 def new_student(dataset, seed, width=WIDTH):

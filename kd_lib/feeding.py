@@ -30,7 +30,8 @@ def plan(labels, *, epochs, batch_size, views, balance=0.0, seed=0):
         labels: int [n].
         epochs, batch_size: as usual; the incomplete last batch of an epoch is dropped, other images each time.
         views: K, or None for one; every image goes round its K views, one an epoch, from a start of its own.
-        balance: 0 shows every image once an epoch; 1 draws all classes equally often; between, in between.
+        balance: 0 shows every image once an epoch; 1 shows all classes equally often, so that an image of a rare class
+            comes several times; between, in between.
         seed: whole number.
     """
     count = len(labels)
@@ -41,14 +42,21 @@ def plan(labels, *, epochs, batch_size, views, balance=0.0, seed=0):
     frequency = np.bincount(labels)[labels].astype(float) ** -balance
     for epoch in range(epochs):
         generator = np.random.default_rng([seed, 2, epoch])
+        order = generator.permutation(count)
         if balance:
-            order = generator.choice(count, steps * batch_size, p=frequency / frequency.sum())
-        else:
-            order = generator.permutation(count)[: steps * batch_size]
+            order = _even(order, frequency, steps * batch_size, generator)
+        order = order[: steps * batch_size]
         index.append(order.astype(np.int32))
         view.append(((start[order] + epoch) % rounds).astype(np.int32))
     shape = (epochs * steps, batch_size)
     return Plan(np.reshape(index, shape), np.reshape(view, shape), steps)
+
+
+def _even(order, frequency, total, generator):
+    """Return `total` images, each as often as its frequency asks, rounded up or down by chance, in random order."""
+    wanted = np.cumsum(frequency[order]) * (total / frequency.sum())
+    places = np.searchsorted(wanted, np.arange(total) + generator.random(), side="right")
+    return generator.permutation(order[np.minimum(places, len(order) - 1)])
 
 
 def batches(split, order, table, *, strength=1.0, teacher_logits=None, mixup=0.0, seed=0, first_step=0):
@@ -57,7 +65,7 @@ def batches(split, order, table, *, strength=1.0, teacher_logits=None, mixup=0.0
     Args:
         split: with `.images` and `.labels`.
         order: Plan.
-        table: float32 [K, n, 12], from `view_table`, or None for no augmentation.
+        table: float32 [K, n, 17], from `view_table`, or None for no augmentation.
         strength: of the augmentation.
         teacher_logits: float16 [K, n, classes] or [K, n, teachers, classes], or None; with them, y is a dict of "label"
             and "teacher_logits".

@@ -38,7 +38,7 @@ _AMOUNTS = {
     },
     "full": {
         **{"limit": None, "seeds": (0, 1, 2), "epochs": 16, "batch_size": 128, "views": 4},
-        **{"teacher_epochs": 12, "teacher_width": 12, "teacher_batch_size": 64, "teacher_limit": None},
+        **{"teacher_epochs": 12, "teacher_width": 16, "teacher_batch_size": 64, "teacher_limit": None},
         **{"sweep_epochs": 4, "sweep_seeds": 1},
         **{"sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
         **{"mobilenet": "imagenet", "mobilenet_size": 96, "mobilenet_limit": None, "mobilenet_epochs": (4, 1, 3)},

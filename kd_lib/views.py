@@ -1,6 +1,6 @@
 """Augmentation as data: K random views of each image, fixed by a table of numbers and drawn inside the graph.
 
-A view is a row of twelve numbers in [0, 1), one for each thing that can vary; `augment` turns images and their rows
+A view is a row of seventeen numbers in [0, 1), one for each thing that varies; `augment` turns images and their rows
 into pictures. Because the table is seeded, a view can be drawn again at any time: teacher and student are shown the
 very same one, and the teacher's answer to it can be cached. There is no mirror: it turns "keep right" into "keep left".
 """
@@ -21,6 +21,11 @@ NUMBERS = (
     "blur",
     "cutout_place",
     "cutout_size",
+    "exposure",
+    "saturation",
+    "shadow_angle",
+    "shadow_place",
+    "shadow_depth",
 )
 
 
@@ -33,7 +38,7 @@ def view_table(images, views, seed=0):
         seed: whole number; view k is the same whatever K is.
 
     Returns:
-        float32 [views, images, 12], uniform in [0, 1), in the order of `NUMBERS`.
+        float32 [views, images, 17], uniform in [0, 1), in the order of `NUMBERS`.
 
     Raises:
         ValueError: images or views below 1.
@@ -51,13 +56,15 @@ def view_table(images, views, seed=0):
 def augment(images, numbers, strength=1.0):
     """Draw one view of each image.
 
-    At strength 1: rotation up to 15 degrees, shear 0.15, size 0.85 to 1.15, stretch 8 %, shift 10 % of the side,
-    brightness 40 levels, contrast 0.6 to 1.4, gamma 0.7 to 1.4, blur or sharpening, and, for a third of the views, a
-    grey square of up to 40 % of the side. Strength scales all of it; 0 returns the images as float32.
+    At strength 1: rotation up to 15 degrees, shear 0.15, size 0.85 to 1.15, stretch 8 %, shift 10 % of the side, blur
+    or sharpening, saturation 0.4 to 1.6, for half of the views a shadow that takes up to 80 % of the light beyond its
+    edge, exposure 0.37 to 2.7 (what is too bright is lost), brightness 40 levels, contrast 0.6 to 1.4, gamma 0.7 to
+    1.4, and, for a third of the views, a grey square of up to 40 % of the side. Strength scales all of it; 0 returns
+    the images as float32.
 
     Args:
         images: [batch, height, width, 3], 0..255, uint8 or float.
-        numbers: float [batch, 12], one row of a view table per image.
+        numbers: float [batch, 17], one row of a view table per image.
         strength: 0 (nothing) to about 1.5.
 
     Returns:
@@ -71,6 +78,7 @@ def augment(images, numbers, strength=1.0):
     rotation, shear, scale, stretch, shift_x, shift_y, brightness, contrast, gamma, blur = [
         signed[:, index] for index in range(10)
     ]
+    exposure, saturation = signed[:, 12], signed[:, 13]
     images = _warp(images, rotation, shear, scale, stretch, shift_x, shift_y)
 
     def per_image(values):
@@ -78,6 +86,9 @@ def augment(images, numbers, strength=1.0):
 
     softened = ops.average_pool(images, 3, strides=1, padding="same")
     images = images + per_image(0.2 + 0.6 * blur) * (softened - images)
+    grey = ops.mean(images, axis=3, keepdims=True)
+    images = grey + (images - grey) * per_image(1.0 + 0.6 * saturation)
+    images = images * _light(numbers[:, 14:17], strength, height, width) * per_image(ops.exp(exposure))
     mean = ops.mean(images, axis=(1, 2, 3), keepdims=True)
     images = mean + (images - mean) * per_image(1.0 + 0.4 * contrast) + per_image(40.0 * brightness)
     images = ops.clip(images, 0.0, 255.0)
@@ -101,6 +112,19 @@ def _warp(images, rotation, shear, scale, stretch, shift_x, shift_y):
     zero = ops.zeros_like(a0)
     transforms = ops.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1)
     return ops.image.affine_transform(images, transforms, interpolation="bilinear", fill_mode="nearest")
+
+
+def _light(numbers, strength, height, width):
+    """The share of the light that is left at each place, [batch, height, width, 1]: beyond a soft straight edge, a
+    shadow lies. Half of the views have none.
+    """
+    angle, place = numbers[:, 0] * (2.0 * np.pi), (numbers[:, 1] * 2.0 - 1.0) * 0.7
+    depth = 0.8 * strength * ops.maximum(2.0 * numbers[:, 2] - 1.0, 0.0)
+    x = (ops.arange(width, dtype="float32") + 0.5) * (2.0 / width) - 1.0
+    y = (ops.arange(height, dtype="float32") + 0.5) * (2.0 / height) - 1.0
+    along = ops.cos(angle)[:, None, None] * x[None, None, :] + ops.sin(angle)[:, None, None] * y[None, :, None]
+    shade = ops.sigmoid(10.0 * (along - place[:, None, None]))
+    return (1.0 - depth[:, None, None] * shade)[..., None]
 
 
 def _cut_out(images, numbers, strength, height, width):

@@ -93,7 +93,7 @@ def test_more_strength_changes_more():
 @pytest.mark.parametrize("strength", [0.5, 1.0, 1.5])
 def test_pixels_stay_between_0_and_255_and_keep_shape(strength):
     extremes = np.stack([np.zeros((16, 20, 3)), np.full((16, 20, 3), 255.0), pictures(size=20)[0, :16]])
-    for numbers in (np.zeros((3, 12)), np.full((3, 12), 0.999), view_table(3, 1)[0]):
+    for numbers in (np.zeros((3, len(NUMBERS))), np.full((3, len(NUMBERS)), 0.999), view_table(3, 1)[0]):
         out = augment(extremes.astype(np.uint8), numbers.astype(np.float32), strength).numpy()
         assert out.shape == (3, 16, 20, 3) and out.dtype == np.float32
         assert np.isfinite(out).all() and out.min() >= 0 and out.max() <= 255
@@ -103,8 +103,12 @@ def test_pixels_stay_between_0_and_255_and_keep_shape(strength):
 def test_every_number_has_an_effect(name):
     image = pictures(1, size=32)
     low, high = with_number(name, 0.05), with_number(name, 0.95)
-    if name == "cutout_place":  # it moves a square, if there is one
-        low[:, NUMBERS.index("cutout_size")] = high[:, NUMBERS.index("cutout_size")] = 0.95
+    # The place of a square, and place and angle of a shadow, are seen where there is one.
+    for needed in {"cutout_place": ["cutout_size"]}.get(name, ["shadow_depth"] * name.startswith("shadow_")):
+        if needed != name:
+            low[:, NUMBERS.index(needed)] = high[:, NUMBERS.index(needed)] = 0.95
+    if name == "shadow_angle":
+        high[:, NUMBERS.index(name)] = 0.55  # half a turn further; 0.95 would be nearly a whole one
     assert np.abs(augment(image, low).numpy() - augment(image, high).numpy()).max() > 10
 
 
@@ -117,7 +121,8 @@ def test_nothing_is_ever_mirrored():
     # Bright left, dark right: after a mirror it would be the other way round. The same upside down.
     ramp = np.broadcast_to(np.linspace(230, 20, 32)[None, :, None], (32, 32, 3))
     numbers = np.concatenate([view_table(300, 1)[0], np.round(view_table(50, 1, seed=1)[0]) * 0.999]).astype(np.float32)
-    numbers[:, NUMBERS.index("cutout_size")] = 0
+    for name, value in {"cutout_size": 0, "shadow_depth": 0, "exposure": 0.5}.items():  # they hide left and right
+        numbers[:, NUMBERS.index(name)] = value
     for picture, axis in ((ramp, 1), (ramp.transpose(1, 0, 2), 0)):
         out = augment(np.broadcast_to(picture, (len(numbers), 32, 32, 3)), numbers, 1.0).numpy().mean(axis=3)
         first, second = np.split(out, 2, axis=axis + 1)
@@ -143,7 +148,7 @@ def test_the_edge_is_repeated_where_the_view_looks_outside():
 
 def test_a_third_of_the_views_has_a_grey_square_of_at_most_two_fifths_of_the_side():
     numbers = np.repeat(NEUTRAL, 3000, axis=0)
-    numbers[:, 10:] = view_table(3000, 1)[0, :, 10:]
+    numbers[:, 10:12] = view_table(3000, 1)[0, :, 10:12]
     dark = np.zeros((3000, 16, 16, 3), np.float32)
     covered = (augment(dark, numbers).numpy() > 50).any(axis=3)
     share = covered.any(axis=(1, 2)).mean()
@@ -151,8 +156,32 @@ def test_a_third_of_the_views_has_a_grey_square_of_at_most_two_fifths_of_the_sid
     assert covered.any(axis=1).sum(axis=1).max() <= np.ceil(0.4 * 16) and covered.any(axis=2).sum(axis=1).max() <= 7
 
 
+def test_half_of_the_views_have_a_shadow_with_a_lit_and_a_dark_side():
+    numbers = np.repeat(NEUTRAL, 400, axis=0)
+    numbers[:, 14:] = view_table(400, 1)[0, :, 14:]
+    light = augment(np.full((400, 16, 16, 3), 200.0), numbers).numpy().mean(axis=3) / 200
+    shaded = light.min(axis=(1, 2)) < 0.97
+    assert 0.4 < shaded.mean() < 0.55 and light.min() < 0.35 and light.max() <= 1.001
+    deep = light[light.min(axis=(1, 2)) < 0.5]
+    assert np.median(deep.max(axis=(1, 2))) > 0.95
+
+
+def test_what_is_overexposed_is_lost():
+    image = np.linspace(0, 255, 32)[None, :, None, None] * np.ones((1, 1, 32, 3))
+    bright = augment(image, with_number("exposure", 0.999)).numpy()
+    assert (bright > 254).mean() > 0.5 > (augment(image, NEUTRAL).numpy() > 254).mean()
+
+
+def test_saturation_moves_colours_to_and_from_grey_and_leaves_grey_alone():
+    image = np.full((1, 8, 8, 3), [200.0, 60.0, 100.0])
+    pale, full = (augment(image, with_number("saturation", value)).numpy()[0, 4, 4] for value in (0.001, 0.999))
+    assert np.ptp(pale) < 0.5 * 140 < 1.4 * 140 < np.ptp(full) + 10
+    grey = np.full((1, 8, 8, 3), 90.0)
+    np.testing.assert_allclose(augment(grey, with_number("saturation", 0.999)), grey, atol=0.1)
+
+
 def test_kinds_of_change_are_listed_in_the_order_of_the_table():
-    assert len(NUMBERS) == len(set(NUMBERS)) == view_table(1, 1).shape[-1] == 12
+    assert len(NUMBERS) == len(set(NUMBERS)) == view_table(1, 1).shape[-1] == 17
     asked = {
         "rotation",
         "shear",
