@@ -189,3 +189,16 @@ def test_a_mixture_is_made_of_two_images_of_the_batch_in_the_share_that_the_seed
     np.testing.assert_allclose(mixed[0], shares * images + (1 - shares) * images[::-1], atol=1e-2)
     np.testing.assert_array_equal(mixed[0], again[0])
     assert mixed[1] == {} and not np.allclose(mixed[0], other[0])
+
+
+def test_class_aware_sampling_of_equally_frequent_classes_shows_every_image_once():
+    order = feeding.plan(np.arange(24) % 3, epochs=2, batch_size=8, views=2, balance=1.0)
+    for epoch in order.index.reshape(2, 24):
+        assert sorted(epoch) == list(range(24))
+
+
+def test_class_aware_sampling_spreads_over_the_images_of_a_class():
+    labels = np.repeat([0, 1], [90, 10])
+    order = feeding.plan(labels, epochs=1, batch_size=100, views=2, balance=1.0)
+    times = np.bincount(order.index.ravel(), minlength=100)
+    assert set(times[90:]) == {5} and set(times[:90]) == {0, 1}
