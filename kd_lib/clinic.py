@@ -70,7 +70,7 @@ def case_2(epochs, mistake=True):
 
 
 def case_3(epochs, mistake=True):
-    """A student that is excellent in training."""
+    """A student that does not get off the ground."""
     (x, y), check = ward(), ward(30, first_track=50)
     if mistake:
         order = np.argsort(y, kind="stable")  # as the files lie in their folders
