@@ -16,7 +16,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kd_lib import artifacts
+from kd_lib import artifacts, views
 from kd_lib.feeding import make_table
 from kd_lib.files import lock, write_json
 from kd_lib.keys import fingerprint
@@ -75,6 +75,7 @@ _WORDS = {
     "view_seed": "view table's seeds",
     "views": "numbers of views",
     "strength": "strengths of the views",
+    "views_drawn": "ways to draw views",
     "teacher": "teachers",
     "refit": "splits",
 }
@@ -114,6 +115,7 @@ def facts_of(dataset, config):
         "view_seed": config.view_seed,
         "strength": config.strength,
         "views": config.views,
+        **(views.facts() if config.views is not None else {}),
     }
 
 
@@ -190,9 +192,9 @@ class _Asked(keras.Model):
 
 def _fill(path, shape, ask, progress):
     """Append answers to `path` until it holds them all; rows that an earlier run left are kept."""
-    views, count, classes = shape
+    rounds, count, classes = shape
     started = time.perf_counter()
-    room = 2 * views * count * classes
+    room = 2 * rounds * count * classes
     if shutil.disk_usage(path.parent).free < room:
         raise OSError(f"{path} needs {room / 1e6:,.0f} MB. Free some space, or set KD_HOME to another disk.")
     header = io.BytesIO()
@@ -204,7 +206,7 @@ def _fill(path, shape, ask, progress):
             file.write(header)
         done = (file.tell() - len(header)) // (2 * classes)
         file.truncate(len(header) + 2 * classes * done)  # a row that was half written goes
-        for view in range(done // count, views):
+        for view in range(done // count, rounds):
             for first in range(done % count if view == done // count else 0, count, BLOCK):
                 logits = np.asarray(ask(view, slice(first, min(first + BLOCK, count))), np.float32)
                 with np.errstate(over="ignore"):
@@ -213,4 +215,4 @@ def _fill(path, shape, ask, progress):
                     raise ValueError("The teacher's answers are not finite in float16; its training diverged.")
                 file.write(block.tobytes())
             file.flush()
-            progress(f"teacher's answers: view {view + 1} of {views}, {time.perf_counter() - started:.0f} s")
+            progress(f"teacher's answers: view {view + 1} of {rounds}, {time.perf_counter() - started:.0f} s")

@@ -11,20 +11,11 @@ from keras import ops
 from kd_lib import losses
 from kd_lib.checks import check_alpha, check_label_loss
 from kd_lib.faculty import Faculty, logits_of
+from kd_lib.reduction import Average, as_targets, has_dict_target, unscaled
 from kd_lib.views import fit_to
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
-
-
-class _Average(keras.losses.Loss):
-    """The mean of losses that are already computed: sample weights and replicas as Keras has them."""
-
-    def __init__(self):
-        super().__init__(name="average", dtype="float32")
-
-    def call(self, y_true, y_pred):
-        return y_pred
 
 
 @keras.saving.register_keras_serializable("kd_lib")
@@ -147,7 +138,7 @@ class Distiller(keras.Model):
         if "loss" in kwargs:
             raise ValueError("Distiller.compile has no argument `loss`: pass the loss on labels as `label_loss`.")
         self.label_loss = check_label_loss(label_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        self.average = _Average()
+        self.average = Average()
         metrics = list(metrics) if isinstance(metrics, tuple) else metrics
         arguments = {"optimizer": optimizer, "metrics": metrics, "label_loss": label_loss}
         self._compile_arguments = lambda: arguments  # a closure again: Keras would track what is in a dict
@@ -155,7 +146,7 @@ class Distiller(keras.Model):
 
     def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
         """Train as `keras.Model.fit` does; `class_weight` is refused where `y` is a dict."""
-        if class_weight is not None and _has_dict_target(x, y):
+        if class_weight is not None and has_dict_target(x, y):
             raise ValueError(
                 "class_weight is ambiguous with a dict y. Pass sample_weight instead: one weight per image, "
                 "for example [class_weight[label] for label in labels]."
@@ -174,7 +165,7 @@ class Distiller(keras.Model):
                 scaled_loss = self.optimizer.scale_loss(loss)
             learning = self.trainable_variables  # the student's, and those of projectors
             self.optimizer.apply_gradients(zip(tape.gradient(scaled_loss, learning), learning, strict=True))
-            self._loss_tracker.update_state(_unscaled(loss), sample_weight=ops.shape(logits_of(answer))[0])
+            self._loss_tracker.update_state(unscaled(loss), sample_weight=ops.shape(logits_of(answer))[0])
             return self.compute_metrics(x, y, answer, sample_weight)
 
     def check_teacher(self):
@@ -208,7 +199,7 @@ class Distiller(keras.Model):
         Raises:
             ValueError: neither labels nor teacher logits, or alpha < 1 and no teacher.
         """
-        targets = self.add_teacher_logits(x, y) if training else _as_targets(y)
+        targets = self.add_teacher_logits(x, y) if training else as_targets(y)
         self._distilling = training and targets.get("teacher_logits") is not None
         weight = sample_weight.get("label") if isinstance(sample_weight, dict) else sample_weight
         logits = logits_of(y_pred)
@@ -216,12 +207,12 @@ class Distiller(keras.Model):
         terms = []
         if targets.get("label") is not None:
             label_loss = self.label_loss(targets["label"], logits, sample_weight=weight)
-            self.label_tracker.update_state(_unscaled(label_loss), sample_weight=count)
+            self.label_tracker.update_state(unscaled(label_loss), sample_weight=count)
             terms.append(self._alpha * label_loss if training else label_loss)
         if self._distilling:
             values = self.faculty.losses(y_pred, targets, self._temperature)
-            distillation_loss = sum(self._averaged(value, weight) for value in values)
-            self.distillation_tracker.update_state(_unscaled(distillation_loss), sample_weight=count)
+            distillation_loss = sum(self.average(value, weight) for value in values)
+            self.distillation_tracker.update_state(unscaled(distillation_loss), sample_weight=count)
             terms.append((1.0 - self._alpha) * distillation_loss)
         elif training and not self._plain:
             raise ValueError(
@@ -232,14 +223,9 @@ class Distiller(keras.Model):
             raise ValueError("y holds neither 'label' nor 'teacher_logits': there is nothing to learn from.")
         return sum(terms) + sum(self._aggregate_additional_loss(loss) for loss in self.losses)
 
-    def _averaged(self, value, weight):
-        if len(value.shape) == 0:  # it compares images with each other: no weights, but replicas still count
-            value, weight = ops.reshape(value, (1,)), None
-        return self.average(value, value, sample_weight=weight)
-
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Return the metrics by name; a loss that this kind of step does not compute is left out."""
-        label = _as_targets(y).get("label")
+        label = as_targets(y).get("label")
         if label is None:
             return {metric.name: metric.result() for metric in (self._loss_tracker, self.distillation_tracker)}
         weight = sample_weight.get("label") if isinstance(sample_weight, dict) else sample_weight
@@ -281,22 +267,3 @@ class Distiller(keras.Model):
         """Compile as the saved distiller was."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
-
-
-def _as_targets(y):
-    return y if isinstance(y, dict) else {"label": y}
-
-
-def _unscaled(loss):
-    """Undo the division by the number of replicas with which Keras' losses answer under tf.distribute."""
-    if keras.backend.backend() != "tensorflow":
-        return loss
-    return loss * tf.distribute.get_strategy().num_replicas_in_sync
-
-
-def _has_dict_target(x, y):
-    if y is None and hasattr(x, "element_spec"):
-        y = x.element_spec[1] if isinstance(x.element_spec, tuple) and len(x.element_spec) > 1 else None
-    elif y is None and isinstance(x, keras.utils.PyDataset):
-        y = x[0][1]
-    return isinstance(y, dict)

@@ -6,7 +6,7 @@ a cache (see `kd_lib.cache`).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import keras
@@ -14,6 +14,7 @@ from keras import layers, ops
 
 from kd_lib import losses
 from kd_lib.checks import check_classes, check_heads
+from kd_lib.keys import fingerprint, source_of
 from kd_lib.views import fit_to
 
 FEATURE_WEIGHTS = {"attention": 1000.0, "hint": 100.0, "rkd": 1.0}  # of the papers; rkd has its two inside
@@ -201,3 +202,25 @@ def projectors(pairs, student_shapes, teacher_shapes):
         else:
             made.append(None)
     return made
+
+
+def describe_distiller(distiller):
+    """Return what makes two distillers alike: settings, losses, features and teachers."""
+    facts = {
+        name: float(ops.convert_to_numpy(getattr(distiller, name)))
+        for name in ("alpha", "temperature")
+        if hasattr(distiller, name)
+    }
+    faculty = getattr(distiller, "faculty", None)  # a Distiller of a notebook's own may have none
+    terms = faculty.terms if faculty else [(losses.kd, 1.0)]
+    names = [[losses.name_of(function) or source_of(function), weight] for function, weight in terms]
+    facts["loss"] = names[0][0] if len(names) == 1 and names[0][1] == 1 else names
+    teacher = getattr(distiller, "teacher", None)
+    if isinstance(teacher, tuple):
+        facts["teacher"] = [fingerprint(one) for one in teacher]
+        facts["teacher_weights"] = faculty.weights
+    else:
+        facts["teacher"] = None if teacher is None else fingerprint(teacher)
+    if faculty and faculty.pairs:
+        facts["features"] = [astuple(pair) for pair in faculty.pairs]
+    return facts

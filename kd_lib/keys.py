@@ -9,12 +9,8 @@ import hashlib
 import inspect
 import json
 import re
-from dataclasses import astuple
 
 import numpy as np
-from keras import ops
-
-from kd_lib import losses
 
 _LAYER_FACTS = (
     "filters kernel_size strides padding units activation rate pool_size scale offset axis height width floor".split()
@@ -63,28 +59,6 @@ def describe_model(model):
         shapes = [list(variable.shape) for variable in layer.weights]
         facts.append([type(layer).__name__, _stable_name(layer), settings, shapes, bool(layer.trainable)])
     return facts + _wiring(model)
-
-
-def describe_distiller(distiller):
-    """Return what makes two distillers alike: settings, losses, features and teachers."""
-    facts = {
-        name: float(ops.convert_to_numpy(getattr(distiller, name)))
-        for name in ("alpha", "temperature")
-        if hasattr(distiller, name)
-    }
-    faculty = getattr(distiller, "faculty", None)  # a Distiller of a notebook's own may have none
-    terms = faculty.terms if faculty else [(losses.kd, 1.0)]
-    names = [[losses.name_of(function) or source_of(function), weight] for function, weight in terms]
-    facts["loss"] = names[0][0] if len(names) == 1 and names[0][1] == 1 else names
-    teacher = getattr(distiller, "teacher", None)
-    if isinstance(teacher, tuple):
-        facts["teacher"] = [fingerprint(one) for one in teacher]
-        facts["teacher_weights"] = faculty.weights
-    else:
-        facts["teacher"] = None if teacher is None else fingerprint(teacher)
-    if faculty and faculty.pairs:
-        facts["features"] = [astuple(pair) for pair in faculty.pairs]
-    return facts
 
 
 def _unusual(layer, config):

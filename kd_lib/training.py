@@ -11,12 +11,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from kd_lib import artifacts, cache, feeding
+from kd_lib import artifacts, cache, feeding, views
 from kd_lib.checkpoint import Checkpoint, StopAtNaN, remove_checkpoint
 from kd_lib.checks import check_labels
 from kd_lib.distiller import Distiller
+from kd_lib.faculty import describe_distiller
 from kd_lib.files import lock
-from kd_lib.keys import describe_distiller
 from kd_lib.recipe import Config, compile_for, reestimate_batchnorm  # noqa: F401  callers find Config here
 
 
@@ -116,6 +116,7 @@ def _check_untrained(student, folder, config):
 
 def _facts(distiller, student, teacher, dataset, config):
     facts = {"dataset": dataset.fingerprint, "model": artifacts.describe_model(student), "config": config.facts()}
+    facts |= views.facts() if config.views is not None else {}
     if teacher is not None or type(distiller) is not Distiller:
         facts["distiller"] = describe_distiller(distiller)
     if type(distiller) is not Distiller:
@@ -125,12 +126,12 @@ def _facts(distiller, student, teacher, dataset, config):
 
 def _train(artifact, distiller, student, teacher, dataset, split, config, progress):
     table = feeding.make_table(len(split), config)
-    views = None if table is None else len(table)
+    rounds = None if table is None else len(table)
     order = feeding.plan(
         split.labels,
         epochs=config.epochs,
         batch_size=config.batch_size,
-        views=views,
+        views=rounds,
         balance=config.balance,
         seed=config.seed,
     )

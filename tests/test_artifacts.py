@@ -268,7 +268,7 @@ def facts_of(distiller=None, config=None, fingerprint=None):
 
 OTHER_VALUES = {
     "epochs": 4, "batch_size": 64, "learning_rate": 1e-3, "weight_decay": 0.01, "warmup_epochs": 2.0, "ema": 0.9,
-    "label_smoothing": 0.1, "balance": 0.5, "views": "online", "strength": 0.75, "seed": 1, "view_seed": 1,
+    "label_smoothing": 0.1, "balance": 0.5, "views": "online", "strength": 0.6, "seed": 1, "view_seed": 1,
     "refit": True, "keep_weights": False, "start": "signs", "mixup": 0.4,
 }  # fmt: skip
 
@@ -278,6 +278,14 @@ def test_every_field_of_the_configuration_enters_the_key(field):
     base = training.Config(epochs=3, views="online" if field == "mixup" else 4)
     changed = dataclasses.replace(base, **{field: OTHER_VALUES[field]})
     assert facts_of(config=base) == facts_of(config=base) != facts_of(config=changed)
+
+
+def test_another_way_to_draw_views_enters_the_key_where_there_are_views(monkeypatch):
+    configs = [training.Config(epochs=3), training.Config(epochs=3, views=None)]
+    before = [facts_of(config=config) for config in configs]
+    monkeypatch.setattr(training.views, "DRAWN", 2)
+    after = [facts_of(config=config) for config in configs]
+    assert before[0] != after[0] and before[1] == after[1]
 
 
 def test_network_distiller_teacher_and_data_enter_the_key():

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from small import split, teacher
 
 from kd_lib import Distiller, artifacts, cache, feeding
-from kd_lib.datasets import Split
 from kd_lib.keys import fingerprint
 from kd_lib.training import Config, fit_or_load
 from kd_lib.views import augment, view_table
@@ -23,26 +23,10 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setattr(artifacts, "SHIPPED", ())
 
 
-def split(count=30, size=8, seed=0):
-    """Images of which each has its number in its first pixel, so that a test can tell what it was shown."""
-    generator = np.random.default_rng(seed)
-    images = generator.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
-    images[:, 0, 0, 0] = np.arange(count)
-    labels = np.arange(count, dtype=np.int32) % 3
-    return Split(images, labels, np.arange(count, dtype=np.int32), np.array([str(i) for i in range(count)]))
-
-
 def plan(labels=None, *, epochs=4, batch_size=7, views=3, **options):
     return feeding.plan(
         split().labels if labels is None else labels, epochs=epochs, batch_size=batch_size, views=views, **options
     )
-
-
-def teacher(seed=0, size=8, scale=1.0):
-    keras.utils.set_random_seed(seed)
-    inputs = layers.Input((size, size, 3))
-    x = layers.Dropout(0.5)(layers.Flatten()(layers.Rescaling(scale / 255)(inputs)))
-    return keras.Model(inputs, layers.Dense(3)(layers.BatchNormalization()(x)))
 
 
 def cached(teacher, split, table, *, strength=1.0, facts=FACTS, progress=lambda line: None):

@@ -15,10 +15,13 @@ NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 SCALES = [("smoke", "signs"), ("laptop", "signs"), ("laptop", "gtsrb"), ("full", "gtsrb")]
 
 
-def statements(notebook):
-    """The top-level statements of a notebook's code cells."""
+def statement(notebook, beginning):
+    """The one top-level statement of a notebook's code cells that begins so."""
     cells = json.loads((NOTEBOOKS / notebook).read_text(encoding="utf-8"))["cells"]
-    return [node for cell in cells if cell["cell_type"] == "code" for node in ast.parse("".join(cell["source"])).body]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    nodes = [node for source in sources for node in ast.parse(source).body]
+    (found,) = [node for node in nodes if ast.unparse(node).startswith(beginning)]
+    return found
 
 
 def run(nodes, **names):
@@ -30,22 +33,14 @@ def run(nodes, **names):
 @pytest.mark.parametrize("scale", SCALES, ids="-".join)
 def test_notebook_02_trains_the_courses_teacher(scale):
     scale = Scale.named(scale[0], data=scale[1])
-    (assignment,) = [
-        node
-        for node in statements("02_train_teacher.ipynb")
-        if isinstance(node, ast.Assign) and ast.unparse(node).startswith("config = Config(")
-    ]
+    assignment = statement("02_train_teacher.ipynb", "config = Config(")
     assert run([assignment], Config=Config, scale=scale)["config"] == course.teacher_config(scale)
 
 
 @pytest.mark.parametrize("scale", SCALES, ids="-".join)
 def test_notebook_03_trains_the_courses_students(scale):
     scale = Scale.named(scale[0], data=scale[1])
-    (recipe,) = [
-        node
-        for node in statements("03_train_plain_student.ipynb")
-        if isinstance(node, ast.FunctionDef) and node.name == "recipe"
-    ]
+    recipe = statement("03_train_plain_student.ipynb", "def recipe(")
     found = run([recipe], Config=Config, scale=scale)["recipe"]
     assert [found(seed) for seed in (0, 2)] == [course.student_config(scale, seed) for seed in (0, 2)]
 

@@ -2,7 +2,7 @@
 
 One folder per dataset, size, crop, seed and limit: `images.npy` (train, then validation, then test, opened
 memory-mapped), `labels.npy`, `groups.npy`, `ids.npy` and `meta.json`. A folder whose files do not fit together is
-reported and built again; single damaged pixels are not noticed. Builders of the same dataset wait for one another
+reported and built again; single damaged pixels are not noticed. Builders wait for one another
 (on Windows, where fcntl is missing, both build and the later one wins).
 """
 

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from kd_lib.plots.style import PALETTE, arrow, box
+from kd_lib.plots.style import PALETTE, arrow, box, page
 
 _START = (
     ("temperature T", "4", "2 to 10; it lifts the small shares"),
@@ -26,12 +26,7 @@ def cheat_sheet():
     Returns:
         Axes
     """
-    figure, axes = plt.subplots(figsize=(11, 6.4))
-    figure.set_layout_engine("none")
-    axes.set_position((0.01, 0.01, 0.98, 0.98))
-    axes.set(xlim=(0, 110), ylim=(0, 64))
-    axes.axis("off")
-    axes.text(1, 61, "Knowledge distillation on one page", fontsize=16, weight="bold", va="center")
+    axes = page("Knowledge distillation on one page", 110, 64)
     _networks(axes)
     _formulas(axes)
     _columns(axes)

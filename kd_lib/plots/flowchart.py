@@ -1,8 +1,6 @@
 """What to do when distillation does not help: seven questions on one page."""
 
-import matplotlib.pyplot as plt
-
-from kd_lib.plots.style import PALETTE, arrow, box
+from kd_lib.plots.style import PALETTE, arrow, box, page
 
 _QUESTIONS = (
     (
@@ -40,12 +38,7 @@ def flowchart():
     Returns:
         Axes
     """
-    figure, axes = plt.subplots(figsize=(9.5, 10.2))
-    figure.set_layout_engine("none")
-    axes.set_position((0.01, 0.01, 0.98, 0.98))
-    axes.set(xlim=(0, 95), ylim=(0, 102))
-    axes.axis("off")
-    axes.text(1, 98.5, "It does not help: what now?", fontsize=16, weight="bold", va="center")
+    axes = page("It does not help: what now?", 95, 102)
     for line, (question, remedy) in enumerate(_QUESTIONS):
         bottom = 85 - 12 * line
         box(axes, 3, bottom, 42, 8, question, PALETTE["teacher"], 10.5)

@@ -109,6 +109,17 @@ def finish(axes, title, x, y, grid="both"):
     return axes
 
 
+def page(title, width, height):
+    """Return empty Axes of width x height units, ten to the inch, with a title: a page to draw on."""
+    figure, axes = plt.subplots(figsize=(width / 10, height / 10))
+    figure.set_layout_engine("none")
+    axes.set_position((0.01, 0.01, 0.98, 0.98))
+    axes.set(xlim=(0, width), ylim=(0, height))
+    axes.axis("off")
+    axes.text(1, height - 3, title, fontsize=16, weight="bold", va="center")
+    return axes
+
+
 def box(axes, x, y, width, height, text, color, size=11):
     """A rounded box with text in its middle; `size` in points."""
     style = {"boxstyle": "round,pad=0.3,rounding_size=1", "facecolor": color + "22", "edgecolor": color, "lw": 1.6}
