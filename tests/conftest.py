@@ -9,6 +9,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+
 _USERS = Path(os.environ.get("KD_HOME") or Path.home() / ".cache" / "kd_lib").expanduser().resolve()
 _HOME = Path(tempfile.mkdtemp(prefix="kd_lib_tests_"))
 (_HOME / "archives").mkdir()
@@ -19,6 +21,14 @@ os.environ["KD_HOME"] = str(_HOME)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 for _name in ("KD_SCALE", "KD_DATA", "KD_MOBILENET"):
     os.environ.pop(_name, None)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test starts from the same random state, alone or in any order."""
+    import keras
+
+    keras.utils.set_random_seed(0)
 
 
 def pytest_unconfigure(config):
