@@ -53,12 +53,22 @@ def describe_model(model):
             facts.append([_stable_name(layer), describe_model(layer)])
             continue
         config = layer.get_config()
+        names = (*_LAYER_FACTS, *_own_settings(type(layer)))
         settings = {
-            name: config[name] for name in _LAYER_FACTS if isinstance(config.get(name), (int, float, str, list, tuple))
-        } | _unusual(layer, config)
+            name: config[name] for name in names if isinstance(config.get(name), (int, float, str, list, tuple))
+        }
+        settings |= _unusual(layer, config)
         shapes = [list(variable.shape) for variable in layer.weights]
         facts.append([type(layer).__name__, _stable_name(layer), settings, shapes, bool(layer.trainable)])
     return facts + _wiring(model)
+
+
+def _own_settings(kind):
+    """Names of what a layer that is not Keras' own is made with."""
+    owner = next(parent for parent in kind.__mro__ if "__init__" in vars(parent))
+    if owner.__module__.split(".")[0] == "keras":
+        return set()
+    return set(inspect.signature(owner.__init__).parameters) - {"name", "dtype", "trainable"}
 
 
 def _unusual(layer, config):

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from kd_lib.chain import new_input, plain_chain
+
 _PASS = (  # they treat each channel by itself and turn a channel of zeros into zeros
     layers.MaxPooling2D,
     layers.AveragePooling2D,
@@ -50,6 +52,7 @@ def sparse(model, strength=1e-4):
 
     made = keras.models.clone_model(model, clone_function=copy)
     made.set_weights(model.get_weights())
+    made.was_trained = getattr(model, "was_trained", False)
     return made
 
 
@@ -74,7 +77,7 @@ def prune_channels(model, fraction):
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction must lie in [0, 1). Received: {fraction!r}")
-    chain = _chain(model)
+    chain = plain_chain(model, "pruned")
     norms = _prunable(chain, model)
     scales = {name: np.abs(ops.convert_to_numpy(norm.gamma)) for name, norm in norms.items()}
     everything = np.sort(np.concatenate(list(scales.values())))
@@ -86,23 +89,6 @@ def prune_channels(model, fraction):
 
 def _is_largest(scale):
     return np.arange(len(scale)) == scale.argmax()
-
-
-def _chain(model):
-    """Return the layers from input to output, after checking that each reads the one before it and nobody else's."""
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ValueError(f"{model.name} has several inputs or outputs; only a plain chain can be pruned.")
-    chain = [layer for layer in model.layers if not isinstance(layer, layers.InputLayer)]
-    previous = model.inputs[0]
-    for layer in chain:
-        read = layer.input
-        if isinstance(read, list | tuple | dict) or read is not previous:
-            raise ValueError(
-                f"Layer {layer.name!r} of {model.name} does not simply read the layer before it (a skip connection or "
-                "a branch): its channels hang together with others, and only a plain chain can be pruned."
-            )
-        previous = layer.output
-    return chain
 
 
 def _prunable(chain, model):
@@ -142,8 +128,7 @@ def _keeps_zero(layer):
 
 def _rebuilt(model, chain, keep):
     """Build the chain anew with the channels that stay, and give it their weights."""
-    old_input = model.inputs[0]
-    inputs = layers.Input(old_input.shape[1:], name=old_input.name.split(":")[0], dtype=old_input.dtype)
+    inputs = new_input(model)
     x, kept = inputs, None  # kept: places of the previous layer's channels, None for all
     for layer in chain:
         config, values = layer.get_config(), [ops.convert_to_numpy(value) for value in layer.weights]
@@ -164,4 +149,6 @@ def _rebuilt(model, chain, keep):
         made = type(layer).from_config(config)
         x = made(x)
         made.set_weights(values)
-    return keras.Model(inputs, x, name=f"{model.name}_pruned")
+    pruned = keras.Model(inputs, x, name=f"{model.name}_pruned")
+    pruned.was_trained = True  # `fit_or_load` asks what its weights were
+    return pruned

@@ -110,7 +110,7 @@ def _check_untrained(student, folder, config):
     if getattr(student, "was_trained", False) and config.start == "random" and not resumes:
         raise ValueError(
             f"{student.name} was trained before. Build it anew and train that, as `seeded` does; or, to train it "
-            "further on purpose, say in Config(start=...) what its weights were."
+            "further on purpose, say what its weights were: Config(start=kd_lib.artifacts.fingerprint(model), ...)."
         )
 
 

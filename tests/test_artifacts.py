@@ -417,3 +417,26 @@ def test_publishing_copies_students_and_histories_of_the_committed_data(home, tm
     monkeypatch.setattr(artifacts, "SHIPPED", (tmp_path / "figures" / "run",))
     assert Artifact("student-0.25-plain", committed).load(network()) and Artifact("try-student", committed).find()
     assert Artifact("teacher", committed).find() is None, "its weights are elsewhere, or have to be made"
+
+
+@keras.saving.register_keras_serializable("test_artifacts")
+class Shift(layers.Layer):
+    """A layer of the user's own, without weights."""
+
+    def __init__(self, by=1.0, name=None):
+        super().__init__(name=name)
+        self.by = by
+
+    def call(self, x):
+        return x + self.by
+
+    def get_config(self):
+        return {"by": self.by, "name": self.name}
+
+
+def test_settings_of_ones_own_layers_enter_the_key():
+    one, same, other = (
+        describe_model(keras.Sequential([layers.Input((3,)), Shift(by), layers.Dense(2, name="logits")]))
+        for by in (1.0, 1.0, 2.0)
+    )
+    assert one == same != other

@@ -1,0 +1,34 @@
+"""Plain chains of layers: what pruning and quantisation can take apart and put together again."""
+
+from keras import layers
+
+
+def plain_chain(model, verb):
+    """Return the layers of a model from input to output, without the input layer.
+
+    Args:
+        model: Functional keras.Model.
+        verb: what is to be done to it, for the message: "pruned".
+
+    Raises:
+        ValueError: a layer reads anything but the one before it; the message names it.
+    """
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(f"{model.name} has several inputs or outputs; only a plain chain can be {verb}.")
+    chain = [layer for layer in model.layers if not isinstance(layer, layers.InputLayer)]
+    previous = model.inputs[0]
+    for layer in chain:
+        read = layer.input
+        if isinstance(read, list | tuple | dict) or read is not previous:
+            raise ValueError(
+                f"Layer {layer.name!r} of {model.name} does not simply read the layer before it (a skip connection or "
+                f"a branch): its channels hang together with others, and only a plain chain can be {verb}."
+            )
+        previous = layer.output
+    return chain
+
+
+def new_input(model):
+    """Return an Input like the model's, for a chain built anew."""
+    old = model.inputs[0]
+    return layers.Input(old.shape[1:], name=old.name.split(":")[0], dtype=old.dtype)
