@@ -20,8 +20,7 @@ def main(arguments=None):
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        scale = _scale(options)
-        return options.command(options, scale) or 0
+        return options.command(options, _scale(options)) or 0
     except (ValueError, OSError) as error:
         print(f"kd_lib: {error}", file=sys.stderr)
         return 2
@@ -66,6 +65,23 @@ def _parser():
     evaluate.add_argument("--width", type=float, default=0.25, help="of the student (default 0.25)")
     evaluate.add_argument("--seed", type=int, help="one seed alone (default: all of the scale)")
     evaluate.add_argument("--on", metavar="DATA", help="take the test images of another data set, such as gtsrb")
+    predict = commands.add_parser("predict", help="name the signs in pictures", description="Name signs in pictures.")
+    predict.set_defaults(command=_predict)
+    predict.add_argument("paths", nargs="+", metavar="PATH", help="picture files, folders, patterns such as '*.png'")
+    predict.add_argument("--top", type=int, default=1, help="how many classes to name (default 1)")
+    predict.add_argument("--json", action="store_true", help="print one JSON list")
+    predict.add_argument("--reject", action="store_true", help="say which pictures are perhaps no sign")
+    predict.add_argument("--model", metavar="FILE", help=".tflite file (default: the student of this package)")
+    serve = commands.add_parser("serve", help="answer over HTTP, with a page to drop pictures on")
+    serve.set_defaults(command=_serve)
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8000, help="0 for any free one (default 8000)")
+    serve.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    serve.add_argument("--model", metavar="FILE", help=".tflite file (default: the student of this package)")
+    serve.add_argument("--max-files", type=int, default=64, help="in a request (default 64)")
+    serve.add_argument("--max-request-bytes", type=int, default=64_000_000, help="default 64 million")
+    serve.add_argument("--max-file-bytes", type=int, default=16_000_000, help="default 16 million")
+    serve.add_argument("--max-pixels", type=int, default=40_000_000, help="of a picture (default 40 million)")
     add_data(add("pretrain", _pretrain, "pretrain MobileNetV2's backbone on drawn signs, or load it"))
     shown = add_data(add("results", _results, "print the results table"))
     shown.add_argument("--publish", action="store_true", help="merge this run's rows into figures/ and the README")
@@ -73,7 +89,7 @@ def _parser():
 
 
 def _scale(options):
-    return Scale.from_env(name=options.scale, data=getattr(options, "data", None))
+    return Scale.from_env(name=getattr(options, "scale", None), data=getattr(options, "data", None))
 
 
 def _run(options, scale):
@@ -155,6 +171,19 @@ def _pretrain(options, scale):
     from kd_lib import pretraining
 
     print(pretraining.backbone_weights("signs", scale=scale))
+
+
+def _predict(options, scale):
+    from kd_lib.predicting import predict
+
+    return predict(options.paths, model=options.model, top=options.top, as_json=options.json, reject=options.reject)
+
+
+def _serve(options, scale):
+    from kd_lib.serving import Limits, serve
+
+    limits = Limits(options.max_files, options.max_request_bytes, options.max_file_bytes, options.max_pixels)
+    serve(host=options.host, port=options.port, model=options.model, workers=options.workers, limits=limits)
 
 
 def _results(options, scale):

@@ -1,0 +1,295 @@
+"""The server: post pictures of signs, get their classes. FastAPI over `kd_lib.recognition`; loads no TensorFlow.
+
+Nothing that is uploaded touches the disk, and file names are never used as paths. A request with any bad file is
+answered by a 4xx code and a reason for each such file, beside the answers to the good ones. Left out: authentication
+and encryption, which belong to the proxy in front.
+"""
+
+import functools
+import io
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi import Path as PathParameter
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from PIL import Image
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
+from python_multipart.exceptions import FormParserError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from kd_lib import __version__
+from kd_lib.recognition import MAX_PIXELS, Recognizer
+
+PAGE = Path(__file__).with_name("page.html")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may hold.
+
+    Attributes:
+        files: number of files.
+        request_bytes: bytes in all.
+        file_bytes: bytes of one file.
+        pixels: of one picture.
+    """
+
+    files: int = 64
+    request_bytes: int = 64_000_000
+    file_bytes: int = 16_000_000
+    pixels: int = MAX_PIXELS
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ValueError(f"the limit of {name} must be at least 1. Received: {value}")
+
+
+class TooLarge(Exception):
+    """The request holds more bytes than the limit."""
+
+
+class _InMemory(MultiPartParser):
+    """Starlette's parser, which would move large files to disk."""
+
+    spool_max_size = 2**62
+
+
+async def _limited(stream, most):
+    size = 0
+    async for chunk in stream:
+        size += len(chunk)
+        if size > most:
+            raise TooLarge
+        yield chunk
+
+
+async def _uploaded(request, limits):
+    """Return [(name, bytes or None where it is too large)] of the files in field `images`.
+
+    Raises:
+        HTTPException: with what is wrong with the request as a whole.
+    """
+    kind = request.headers.get("content-type", "")
+    if not kind.startswith("multipart/form-data"):
+        raise HTTPException(415, f"send multipart/form-data with files in the field 'images'; received {kind!r:.80}")
+    parser = _InMemory(request.headers, _limited(request.stream(), limits.request_bytes), max_files=limits.files)
+    try:
+        form = await parser.parse()
+    except TooLarge:
+        raise HTTPException(413, f"more than {limits.request_bytes:,} bytes in one request") from None
+    except MultiPartException as error:
+        code = 413 if "Too many" in error.message else 400
+        raise HTTPException(code, f"the multipart body cannot be read: {error.message}") from None
+    except (FormParserError, ValueError, LookupError) as error:
+        raise HTTPException(400, f"the multipart body cannot be read: {error}"[:300]) from None
+    try:
+        wrong = sorted({field for field, _ in form.multi_items()} - {"images"})
+        if wrong:
+            raise HTTPException(422, f"files go into the field 'images'; received {', '.join(wrong)!r:.200}")
+        parts = form.getlist("images")
+        if not all(isinstance(part, UploadFile) for part in parts):
+            raise HTTPException(422, "'images' must hold files, each with a file name, not text")
+        if not parts:
+            raise HTTPException(422, "the request holds no file in the field 'images'")
+        return [
+            (part.filename or "image", await part.read() if part.size <= limits.file_bytes else None) for part in parts
+        ]
+    finally:
+        await form.close()
+
+
+def _unique(name, taken):
+    number, key = 1, name
+    while key in taken:
+        number += 1
+        key = f"{name} ({number})"
+    return key
+
+
+def create_app(model_path=None, *, limits=None):
+    """Return the application: POST /predict, GET /, /health, /classes, /metrics, /docs.
+
+    Args:
+        model_path: path of a .tflite file; None for the student that comes with the package.
+        limits: `Limits` of a request; None for the defaults.
+
+    Returns:
+        FastAPI
+
+    Raises:
+        FileNotFoundError, ValueError: the network cannot be used.
+    """
+    recognizer, limits = Recognizer(model_path), limits or Limits()
+    at_once = anyio.CapacityLimiter(os.cpu_count() or 1)  # requests whose pictures are decoded at a time: memory
+    app = FastAPI(title="Traffic signs", version=__version__, description=__doc__.splitlines()[0])
+    app.state.model_path = recognizer.path
+    registry = CollectorRegistry()
+    requests = Counter("kd_requests", "Requests to /predict by status code", ["status"], registry=registry)
+    pictures = Counter("kd_pictures", "Pictures by outcome: answered or refused", ["outcome"], registry=registry)
+    seconds = Histogram("kd_predict_seconds", "Seconds of a request to /predict", registry=registry)
+
+    def look(files):
+        """Answer one request's files: ([(name, Answer)], {name: reason})."""
+        images, names, reasons, taken = [], [], {}, {}
+        for name, data in files:
+            key = _unique(name, taken)
+            taken[key] = None
+            try:
+                if data is None:
+                    raise ValueError(f"more than {limits.file_bytes:,} bytes")
+                images.append(recognizer.read(data, limits.pixels))
+                names.append(key)
+            except ValueError as error:
+                reasons[key] = str(error)
+        answers = dict(zip(names, recognizer.answer(images), strict=True)) if images else {}
+        return {key: answers.get(key) for key in taken}, reasons
+
+    async def predict(request, top, names, reject):
+        if reject and recognizer.threshold is None:
+            raise HTTPException(400, "this network states no threshold: it cannot reject what is no sign")
+        files = await _uploaded(request, limits)
+        answers, reasons = await anyio.to_thread.run_sync(look, files, limiter=at_once)
+        pictures.labels("answered").inc(len(answers) - len(reasons))
+        pictures.labels("refused").inc(len(reasons))
+        body = {}
+        for key, answer in answers.items():
+            if answer is None:
+                body[key] = {"error": reasons[key]}
+                continue
+            body[key] = recognizer.describe(answer, top=top, names=names)
+            if reject and answer.rejected:
+                body[key] |= {"class": None, "rejected": True}
+        return JSONResponse(body, 422 if reasons else 200)
+
+    @app.post("/predict", summary="Name the signs in pictures", responses=_ANSWERS, openapi_extra=_UPLOAD)
+    async def _predict(
+        request: Request,
+        top: int = Query(1, ge=1, le=1000, description="classes to name for each picture"),
+        names: bool = Query(False, description="add the names of classes"),
+        reject: bool = Query(False, description="class null where the picture is perhaps no sign"),
+    ):
+        began, status = time.perf_counter(), 500
+        try:
+            response = await predict(request, top, names, reject)
+            status = response.status_code
+            return response
+        except HTTPException as error:
+            status = error.status_code
+            raise
+        finally:
+            requests.labels(str(status)).inc()
+            seconds.observe(time.perf_counter() - began)
+
+    @app.get("/health", summary="Is the server up, and with which network")
+    async def _health():
+        return {"status": "ok", "model": recognizer.path.name, "classes": len(recognizer.class_names)}
+
+    @app.get("/classes", summary="Names of all classes")
+    async def _classes():
+        return {str(label): name for label, name in enumerate(recognizer.class_names)}
+
+    @app.get("/metrics", summary="Counters for Prometheus", response_class=Response)
+    async def _metrics():
+        source = registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # set by `serve` for several workers, read by the client library
+            source = CollectorRegistry()
+            multiprocess.MultiProcessCollector(source)
+        return Response(generate_latest(source), media_type=CONTENT_TYPE_LATEST)
+
+    page = PAGE.read_text(encoding="utf-8").replace("MAX_FILES", str(limits.files))
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def _page():
+        return HTMLResponse(page, headers={"Content-Security-Policy": _ONLY_OURSELVES})
+
+    @app.get("/signs/{label}.png", response_class=Response, summary="The drawn sign of a class")
+    async def _sign(label: int = PathParameter(ge=0, lt=len(recognizer.class_names))):
+        content = await anyio.to_thread.run_sync(_drawn, label, recognizer.class_names[label])
+        return Response(content, media_type="image/png", headers={"Cache-Control": "max-age=86400"})
+
+    return app
+
+
+_ONLY_OURSELVES = "default-src 'self'; img-src 'self' blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_REASON = {"content": {"application/json": {"schema": {"type": "object"}}}}
+_ANSWERS = {
+    200: {"description": "Every picture was answered: {file: {class, confidence}}", **_REASON},
+    400: {"description": "The request cannot be read", **_REASON},
+    413: {"description": "Too many files or bytes", **_REASON},
+    415: {"description": "Not multipart/form-data", **_REASON},
+    422: {"description": "A file cannot be read (the others are answered), or none was sent", **_REASON},
+}
+_UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["images"],
+                    "properties": {
+                        "images": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@functools.lru_cache(256)
+def _drawn(label, name):
+    """PNG bytes of a class's drawn sign; of a blank where the class is no German sign."""
+    from kd_lib.signs import CLASS_NAMES, pictogram
+
+    known = label < len(CLASS_NAMES) and CLASS_NAMES[label] == name
+    image = Image.fromarray(pictogram(label, 96)) if known else Image.new("RGBA", (96, 96))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def serve(*, host="127.0.0.1", port=8000, model=None, workers=1, limits=None):
+    """Run the server until it is told to stop; requests under way are finished first.
+
+    Args:
+        host: address to listen on; "0.0.0.0" for all.
+        port: TCP port; 0 for any free one.
+        model: path of a .tflite file; None for the student that comes with the package.
+        workers: number of processes.
+        limits: `Limits`.
+
+    Raises:
+        FileNotFoundError, ValueError: the network cannot be used, or workers below 1.
+        OSError: the port is taken.
+    """
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1. Received: {workers}")
+    Recognizer(model)  # what is wrong with the file is said once, here
+    application = functools.partial(create_app, model, limits=limits)
+    options = {"workers": workers, "log_level": "warning", "timeout_graceful_shutdown": 30}
+    config = uvicorn.Config(application, factory=True, host=host, port=port, **options)
+    socket = config.bind_socket()
+    print(f"Signs are named at http://{host}:{socket.getsockname()[1]} (Ctrl+C ends it)", flush=True)
+    server = uvicorn.Server(config)
+    if workers == 1:
+        server.run(sockets=[socket])
+        return
+    counters = tempfile.mkdtemp(prefix="kd_lib_metrics_")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = counters  # must stand before a worker imports the client library
+    try:
+        Multiprocess(config, target=server.run, sockets=[socket]).run()
+    finally:
+        shutil.rmtree(counters, ignore_errors=True)
