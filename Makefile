@@ -12,12 +12,12 @@ DATA ?= $(or $(KD_DATA),signs)
 TWO := -n 2 --dist loadscope
 CHOICE := --scale $(SCALE) --data $(DATA)
 
-.PHONY: help run test test-unit test-notebooks test-jax bench data train results lint format clean
+.PHONY: help run test test-unit test-notebooks test-jax test-server bench data train results predict serve lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  options: DATA=signs|gtsrb|FOLDER  SCALE=smoke|laptop|full"
+	@echo "  options: DATA=signs|gtsrb|FOLDER  SCALE=smoke|laptop|full  PICTURES=...  PORT=8000"
 
 $(READY): requirements.txt
 	$(PYTHON) -m venv .venv
@@ -39,6 +39,9 @@ test-jax: $(READY)  ## losses and Distiller on the JAX backend, on one and on tw
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "jax>=0.6,<1"
 	KERAS_BACKEND=jax XLA_FLAGS=--xla_force_host_platform_device_count=2 $(BIN)/python -m pytest tests/test_jax.py
 
+test-server: $(READY)  ## 10,000 requests, 10,000 malformed ones, and the page in Chromium, if there is one
+	$(BIN)/python -m pytest tests/server
+
 bench: $(READY)  ## measure speed; writes figures/bench.json
 	@$(BIN)/python -m tests.benchmarks
 
@@ -52,6 +55,12 @@ train: $(READY)  ## train the teacher, then three students alone and three disti
 
 results: $(READY)  ## print the results table (DATA, SCALE)
 	@$(RUN) results $(CHOICE)
+
+predict: $(READY)  ## name the signs in pictures (PICTURES="a.png folder")
+	@$(RUN) predict $(PICTURES)
+
+serve: $(READY)  ## answer over HTTP, with a page to drop pictures on (PORT=8000)
+	@$(RUN) serve --port $(or $(PORT),8000)
 
 lint: $(READY)  ## check style
 	$(BIN)/ruff check .

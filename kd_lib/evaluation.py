@@ -137,6 +137,10 @@ class Report:
         """
         return wilson_interval(len(self.labels) - self.errors, len(self.labels), level)
 
+    def at_temperature(self, temperature):
+        """The same answers with logits divided by `temperature`: other confidences, a `Report`."""
+        return dataclasses.replace(self, logits=self.logits / np.float32(temperature))
+
     def to_dict(self):
         """Every number as plain values that json can write; None stands for a class without images."""
         names = ("accuracy", "errors", "wrong", "macro_recall", "ece", "nll", "agreement")
@@ -233,6 +237,25 @@ def evaluate(model, split, *, teacher=None, batch_size=512):
             raise ValueError(f"the model has {classes} classes but the teacher has {teacher_logits.shape[1]}")
         teacher_predictions = teacher_logits.argmax(axis=1)
     return Report(logits, labels, np.asarray(split.ids), teacher_predictions)
+
+
+def fit_temperature(report):
+    """Find the temperature that makes confidences honest: the one of smallest negative log likelihood.
+
+    Args:
+        report: `Report` of validation images, never of the test images that the result is shown on.
+
+    Returns:
+        float, between 0.05 and 20; above 1 the model was too sure of itself.
+
+    Source: Guo et al. 2017, arXiv 1706.04599, section 4.2.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_temperature):
+        return report.at_temperature(math.exp(log_temperature)).nll
+
+    return math.exp(minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded").x)
 
 
 def compare(reports_a, reports_b, *, level=0.95, resamples=10_000, seed=0):

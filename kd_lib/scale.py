@@ -5,6 +5,7 @@ everything runs; `laptop` takes minutes and shows every effect on the drawn sign
 come from. Nothing here looks at the hardware: the same scale does the same work everywhere.
 """
 
+import json
 import logging
 import os
 from dataclasses import dataclass
@@ -183,3 +184,18 @@ class Scale:
             f"scale {self.name} on {self.data}: {images}, {self.epochs} epochs a student, "
             f"{self.teacher_epochs} a teacher, seeds {', '.join(map(str, self.seeds))}"
         )
+
+
+def tell_workers(counters, **told):
+    """Leave word for the server's worker processes, which are started without arguments.
+
+    Args:
+        counters: folder in which they count together (read by Prometheus' client when it is imported).
+        **told: plain values, which `told_to_workers` returns.
+    """
+    os.environ.update(PROMETHEUS_MULTIPROC_DIR=str(counters), KD_SERVE=json.dumps(told))
+
+
+def told_to_workers():
+    """Return what `tell_workers` left, a dict, or None in a process that is no such worker."""
+    return json.loads(os.environ.get("KD_SERVE", "null"))

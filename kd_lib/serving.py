@@ -8,7 +8,6 @@ and encryption, which belong to the proxy in front.
 import functools
 import io
 import os
-import shutil
 import tempfile
 import time
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from kd_lib import __version__
+from kd_lib import __version__, scale
 from kd_lib.recognition import MAX_PIXELS, Recognizer
 
 PAGE = Path(__file__).with_name("page.html")
@@ -200,7 +199,7 @@ def create_app(model_path=None, *, limits=None):
     @app.get("/metrics", summary="Counters for Prometheus", response_class=Response)
     async def _metrics():
         source = registry
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # set by `serve` for several workers, read by the client library
+        if scale.told_to_workers():  # one of several: they count together
             source = CollectorRegistry()
             multiprocess.MultiProcessCollector(source)
         return Response(generate_latest(source), media_type=CONTENT_TYPE_LATEST)
@@ -263,7 +262,7 @@ def serve(*, host="127.0.0.1", port=8000, model=None, workers=1, limits=None):
 
     Args:
         host: address to listen on; "0.0.0.0" for all.
-        port: TCP port; 0 for any free one.
+        port: TCP port; 0 for any free one (with one worker).
         model: path of a .tflite file; None for the student that comes with the package.
         workers: number of processes.
         limits: `Limits`.
@@ -273,23 +272,29 @@ def serve(*, host="127.0.0.1", port=8000, model=None, workers=1, limits=None):
         OSError: the port is taken.
     """
     import uvicorn
-    from uvicorn.supervisors import Multiprocess
 
     if workers < 1:
         raise ValueError(f"workers must be at least 1. Received: {workers}")
     Recognizer(model)  # what is wrong with the file is said once, here
-    application = functools.partial(create_app, model, limits=limits)
-    options = {"workers": workers, "log_level": "warning", "timeout_graceful_shutdown": 30}
-    config = uvicorn.Config(application, factory=True, host=host, port=port, **options)
-    socket = config.bind_socket()
-    print(f"Signs are named at http://{host}:{socket.getsockname()[1]} (Ctrl+C ends it)", flush=True)
-    server = uvicorn.Server(config)
+    options = {"host": host, "port": port, "log_level": "warning", "timeout_graceful_shutdown": 30}
     if workers == 1:
-        server.run(sockets=[socket])
+        config = uvicorn.Config(create_app(model, limits=limits), **options)
+        socket = config.bind_socket()
+        socket.listen(config.backlog)  # from here on clients wait rather than being turned away
+        _announce(host, socket.getsockname()[1])
+        uvicorn.Server(config).run(sockets=[socket])
         return
-    counters = tempfile.mkdtemp(prefix="kd_lib_metrics_")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = counters  # must stand before a worker imports the client library
-    try:
-        Multiprocess(config, target=server.run, sockets=[socket]).run()
-    finally:
-        shutil.rmtree(counters, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="kd_lib_metrics_") as counters:
+        scale.tell_workers(counters, model=model and str(model), limits=vars(limits or Limits()))
+        _announce(host, port)
+        uvicorn.run("kd_lib.serving:worker_app", factory=True, workers=workers, **options)
+
+
+def _announce(host, port):
+    print(f"Signs are named at http://{host}:{port} (Ctrl+C ends it)", flush=True)
+
+
+def worker_app():
+    """Return the application of one of several workers, as `serve` was told to make it."""
+    told = scale.told_to_workers()
+    return create_app(told["model"], limits=Limits(**told["limits"]))

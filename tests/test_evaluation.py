@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from kd_lib.evaluation import Report, compare, count_macs, count_params, evaluate
+from kd_lib.evaluation import Report, compare, count_macs, count_params, evaluate, fit_temperature
 from kd_lib.results import wilson_interval
 
 
@@ -275,3 +275,30 @@ def test_params_leave_out_moving_statistics_and_include_frozen_weights():
     assert count_params(model) == expected
     model.trainable = False
     assert count_params(model) == expected
+
+
+# Temperature scaling
+
+
+def honest_report(temperature, size=20_000, classes=5, seed=0):
+    """Logits whose softmax at `temperature` is exactly how often each class is true."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 2, (size, classes))
+    right = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (right.cumsum(axis=1) < generator.random((size, 1))).sum(axis=1)
+    return Report((logits * temperature).astype(np.float32), labels, np.arange(size))
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_the_fitted_temperature_is_the_one_that_makes_confidences_honest(temperature):
+    report = honest_report(temperature)
+    found = fit_temperature(report)
+    assert found == pytest.approx(temperature, rel=0.05)
+    scaled = report.at_temperature(found)
+    assert scaled.ece < 0.015 and scaled.nll <= report.nll + 1e-9
+    np.testing.assert_array_equal(scaled.predictions, report.predictions)
+
+
+def test_a_model_that_is_always_right_has_a_finite_temperature():
+    report = Report(np.eye(4, dtype=np.float32) * 3, np.arange(4), np.arange(4))
+    assert 0.05 <= fit_temperature(report) < 0.1
