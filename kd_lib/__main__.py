@@ -65,6 +65,10 @@ def _parser():
     evaluate.add_argument("--width", type=float, default=0.25, help="of the student (default 0.25)")
     evaluate.add_argument("--seed", type=int, help="one seed alone (default: all of the scale)")
     evaluate.add_argument("--on", metavar="DATA", help="take the test images of another data set, such as gtsrb")
+    export = add_data(add("export", _export, "make the int8 file that predict and serve run, with its card"))
+    export.add_argument("--width", type=float, default=0.25, help="of the student (default 0.25)")
+    export.add_argument("--seed", type=int, default=0)
+    export.add_argument("--output", type=Path, help="the .tflite file (default: student.tflite in KD_HOME)")
     predict = commands.add_parser("predict", help="name the signs in pictures", description="Name signs in pictures.")
     predict.set_defaults(command=_predict)
     predict.add_argument("paths", nargs="+", metavar="PATH", help="picture files, folders, patterns such as '*.png'")
@@ -171,6 +175,25 @@ def _pretrain(options, scale):
     from kd_lib import pretraining
 
     print(pretraining.backbone_weights("signs", scale=scale))
+
+
+def _export(options, scale):
+    from kd_lib import course, results, shipping
+
+    dataset = _dataset(scale)
+    teacher = course.teacher(dataset, scale)
+    student = course.distilled(dataset, scale, options.seed, teacher, width=options.width)
+    run = course.quantized(dataset, scale, student, teacher)
+    path = options.output or scale.home / "student.tflite"
+    facts = shipping.ship(run, dataset, path)
+    report, numbers = shipping.measure(path, dataset, teacher=teacher.model)
+    command = f"python -m kd_lib export --data {scale.data} --scale {scale.name} --width {options.width:g}"
+    names = {"model": f"student-{options.width:g}-int8", "method": "kd", "command": f"{command} --seed {options.seed}"}
+    row = shipping.row_of(run, report, dataset, scale, path, teacher=teacher, **names)
+    results.append(row, scale.results)
+    floats = [each for each in results.load(scale.results)["rows"] if each["config"].get("key") == student.key]
+    shipping.write_card(path, row, numbers, report, dataset.class_names, facts, next(iter(floats), None))
+    print(f"{path}: {path.stat().st_size / 1e3:.1f} kB, {row['test_accuracy']:.2%} of the test images are right")
 
 
 def _predict(options, scale):

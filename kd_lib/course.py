@@ -5,12 +5,16 @@ and writes its row. Notebooks 02, 03 and 04 write these calls out where they tea
 chosen.
 """
 
+import dataclasses
 import math
 from dataclasses import asdict
 
-from kd_lib import evaluation, models, results
+import numpy as np
+
+from kd_lib import evaluation, models, quantization, results
 from kd_lib.datasets import load_dataset
 from kd_lib.distiller import Distiller
+from kd_lib.keys import fingerprint
 from kd_lib.training import Config, fit_or_load, seeded
 
 WIDTH = 0.25  # of the course's main student
@@ -74,6 +78,25 @@ def distilled(dataset, scale, seed, teacher_run, width=WIDTH):
     )
     name = f"student-{width:g}-kd-from-{teacher_run.name}-seed{seed}"
     return fit_or_load(name, distiller, dataset, student_config(scale, seed))
+
+
+def representative(dataset, count=1000):
+    """Return training images, uint8 [count, h, w, 3], that stand for all: the ranges of activations are theirs."""
+    places = np.random.default_rng(0).permutation(len(dataset.train))[:count]
+    return dataset.train.images[np.sort(places)]
+
+
+def quantized(dataset, scale, student_run, teacher_run):
+    """Return the Run of a student's 8-bit twin, which learns a quarter as long from the same teacher."""
+    aware = quantization.quantize_aware(student_run.model, representative(dataset))
+    config = dataclasses.replace(
+        student_run.config,
+        epochs=max(1, student_run.config.epochs // 4),
+        learning_rate=student_run.config.learning_rate / 10,
+        start=fingerprint(student_run.model),
+    )
+    distiller = Distiller(aware, teacher_run.model, alpha=scale.alpha, temperature=scale.temperature)
+    return fit_or_load(f"{student_run.name}-int8", distiller, dataset, config)
 
 
 def report(run, dataset, scale, *, model, method, teacher=None, weights=None, test_data=None, command=None):

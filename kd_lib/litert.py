@@ -51,9 +51,39 @@ def export(model, path, *, quantize="int8", representative=None, facts=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing(path) as temporary:
         _convert(model, temporary, options)
-        with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(FACTS, json.dumps(facts or {}))
+        _append(temporary, facts or {})
     return path
+
+
+def attach(path, facts):
+    """Replace the facts inside a .tflite file; the network stays as it is.
+
+    Args:
+        path: the file.
+        facts: dict that json can write.
+
+    Returns:
+        Path of the file.
+    """
+    path = Path(path)
+    content = path.read_bytes()
+    with writing(path) as temporary:
+        temporary.write_bytes(content[: _end_of_network(content)])
+        _append(temporary, facts)
+    return path
+
+
+def _append(path, facts):
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo(FACTS), json.dumps(facts), zipfile.ZIP_DEFLATED)  # no date: same bytes again
+
+
+def _end_of_network(content):
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return min(entry.header_offset for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError):
+        return len(content)
 
 
 def _converter_options(model, quantize, representative):

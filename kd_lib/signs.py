@@ -49,7 +49,7 @@ CHUNK = 48  # images rendered together: the planes of one chunk stay in the proc
 FRAMES = 30
 
 
-def _render_chunk(labels, tracks, frames, size, crop, seed):
+def _render_chunk(labels, tracks, frames, size, crop, seed, empty):
     """The photographs of a few images: uint8 [n, size, size, 3]."""
     seed_key = mix(np.array([seed % 2**64], dtype=np.uint64))
     track_key = mix(mix(seed_key + labels.astype(np.uint64)) + tracks.astype(np.uint64))
@@ -68,6 +68,8 @@ def _render_chunk(labels, tracks, frames, size, crop, seed):
     u, v = _pose(track, frame, x, y, width, margin)
     overlay = sample_texture(*_shifted(track, u, v, track.uniform(6, 24)))
     alpha, sign = _sign(track, labels, atlas(size), np.minimum(width, width * pixel).ravel(), u, v, overlay)
+    if empty:
+        alpha, sign = 0 * alpha, [0 * plane for plane in sign]
     background = _behind(track, atlas(size), width.ravel(), u, v)
     exposure = (1 + frame.normal(0.05)) * (1 - frame.uniform(0, 0.1) * progress)
     scene = _lit(track, exposure, sign, alpha, background, overlay, (u, v, x, y))
@@ -161,7 +163,7 @@ def _capture(track, frame, scene, pixel, size):
     return images
 
 
-def render(labels, tracks, frames, *, image_size=32, crop=False, seed=0):
+def render(labels, tracks, frames, *, image_size=32, crop=False, seed=0, empty=False):
     """Photograph drawn signs: image i is view `frames[i]` of physical sign `tracks[i]` of class `labels[i]`.
 
     Each image is a pure function of (seed, label, track, frame) and of image_size and crop: any subset, in any order,
@@ -175,6 +177,7 @@ def render(labels, tracks, frames, *, image_size=32, crop=False, seed=0):
         image_size: side of the square images in pixels, 8..256.
         crop: True: the sign fills the image, as a GTSRB image cropped to its annotated box; False: GTSRB's margin.
         seed: any integer; another seed is another set of physical signs.
+        empty: True: the same places, light and camera, but no sign there.
 
     Returns:
         uint8 [n, image_size, image_size, 3], RGB.
@@ -197,7 +200,7 @@ def render(labels, tracks, frames, *, image_size=32, crop=False, seed=0):
 
     def work(start):
         part = slice(start, start + step)
-        images[part] = _render_chunk(labels[part], tracks[part], frames[part], image_size, crop, seed)
+        images[part] = _render_chunk(labels[part], tracks[part], frames[part], image_size, crop, seed, empty)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(work, range(0, len(labels), step)):

@@ -3,7 +3,7 @@
 from kd_lib.results.tables import wilson_interval
 
 
-def card(row, *, title, purpose, limits):
+def card(row, *, title, purpose, limits, stored=None, more=None):
     """Return the Markdown text of a card.
 
     Args:
@@ -11,6 +11,8 @@ def card(row, *, title, purpose, limits):
         title: first line.
         purpose: what it is for, one paragraph.
         limits: what it is not for, one paragraph.
+        stored: how its weights are stored; None for float16.
+        more: dict of further lines, or None.
 
     Returns:
         str
@@ -24,7 +26,7 @@ def card(row, *, title, purpose, limits):
     size, part = row["image_size"], "cropped to the sign" if row["crop"] else "whole image"
     facts = {
         "network": f"{row['model']}, {row['params']:,} parameters, {row['macs'] / 1e6:.1f} M multiply-adds an image",
-        "stored": f"{row['bytes'] / 1e3:,.0f} kB of float16 weights",
+        "stored": stored or f"{row['bytes'] / 1e3:,.0f} kB of float16 weights",
         "input": f"{size} x {size} pixels, {part}, RGB 0..255; answers logits",
         "data": f"{row['dataset']}, training part of a split by physical sign",
         "seed": row["seed"],
@@ -33,6 +35,7 @@ def card(row, *, title, purpose, limits):
         "test accuracy": f"{row['test_accuracy']:.2%} ({row['test_errors']} errors of {row['test_size']:,} images; "
         f"95 % interval {low:.2%} to {high:.2%})",
         "made by": f"`{row['command']}`",
+        **(more or {}),
     }
     lines = [f"| {name} | {value} |" for name, value in facts.items()]
     return "\n".join([f"# {title}", "", purpose, "", "| | |", "|---|---|", *lines, "", f"**Not for**: {limits}", ""])
