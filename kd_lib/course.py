@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from kd_lib import evaluation, models, quantization, results
+from kd_lib import evaluation, models, pruning, quantization, results
 from kd_lib.datasets import load_dataset
 from kd_lib.distiller import Distiller
 from kd_lib.keys import fingerprint
@@ -78,6 +78,30 @@ def distilled(dataset, scale, seed, teacher_run, width=WIDTH):
     )
     name = f"student-{width:g}-kd-from-{teacher_run.name}-seed{seed}"
     return fit_or_load(name, distiller, dataset, student_config(scale, seed))
+
+
+def sparse(dataset, scale, seed, teacher_run, width=WIDTH, strength=1e-4):
+    """Return the Run of a distilled student whose BatchNorm scales are kept small, so that channels can go."""
+    student = pruning.sparse(new_student(dataset, seed, width), strength)
+    distiller = Distiller(student, teacher_run.model, alpha=scale.alpha, temperature=scale.temperature)
+    return fit_or_load(f"student-{width:g}-sparse-seed{seed}", distiller, dataset, student_config(scale, seed))
+
+
+def pruned(dataset, scale, sparse_run, fraction, teacher_run=None):
+    """Return the Run of what is left of a sparse student, trained on for a while: from the teacher, or from labels."""
+    smaller = pruning.prune_channels(sparse_run.model, fraction)
+    config = dataclasses.replace(
+        sparse_run.config,
+        epochs=scale.prune_epochs,
+        learning_rate=sparse_run.config.learning_rate / 4,
+        start=fingerprint(smaller),
+    )
+    learner, method = smaller, "plain"
+    if teacher_run is not None:
+        method = "kd"
+        learner = Distiller(smaller, teacher_run.model, alpha=scale.alpha, temperature=scale.temperature)
+    name = sparse_run.name.replace("sparse", f"pruned-{100 * fraction:.0f}-{method}")
+    return fit_or_load(name, learner, dataset, config)
 
 
 def representative(dataset, count=1000):

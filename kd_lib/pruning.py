@@ -67,7 +67,7 @@ def prune_channels(model, fraction):
         fraction: share of the channels that goes, 0 to below 1.
 
     Returns:
-        keras.Model of the same input and output; its name ends in "_pruned".
+        keras.Model of the same input and output, without the penalty of `sparse`; its name ends in "_pruned".
 
     Raises:
         ValueError: a fraction outside [0, 1), nothing that can be pruned, or a layer that a chain cannot hold; the
@@ -138,8 +138,9 @@ def _rebuilt(model, chain, keep):
             if kept is not None:
                 config["filters"] = len(kept)
                 values = [value[..., kept] for value in values]
-        elif isinstance(layer, layers.BatchNormalization) and kept is not None:
-            values = [value[kept] for value in values]
+        elif isinstance(layer, layers.BatchNormalization):
+            config["gamma_regularizer"] = None  # it has done its work
+            values = values if kept is None else [value[kept] for value in values]
         elif isinstance(layer, layers.Flatten) and kept is not None:
             channels = layer.input.shape[-1]
             kept = np.arange(int(np.prod(layer.input.shape[1:]))).reshape(-1, channels)[:, kept].ravel()

@@ -54,6 +54,10 @@ class Recognizer:
     """
 
     def __init__(self, path=None, *, threads=1):
+        if path is None and not SHIPPED.exists():
+            raise FileNotFoundError(
+                f"no student at {SHIPPED}. Make one with `python -m kd_lib export`, and name the file with --model."
+            )
         path = SHIPPED if path is None else Path(path)
         self.path, self.classifier = path, Classifier(path, threads=threads)
         height, width = self.classifier.image_size

@@ -27,6 +27,7 @@ _AMOUNTS = {
         **{"limit": 430, "seeds": (0,), "epochs": 2, "batch_size": 43, "views": 2},
         **{"teacher_epochs": 1, "teacher_width": 4, "teacher_batch_size": 43, "teacher_limit": 430},
         **{"sweep_epochs": 1, "sweep_seeds": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,)},
+        **{"prune_fractions": (0.3, 0.8), "prune_epochs": 1},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 86, "mobilenet_epochs": (1, 1, 1)},
         **{"quiz_scale": "smoke"},
     },
@@ -34,6 +35,7 @@ _AMOUNTS = {
         **{"limit": 2580, "seeds": (0, 1, 2), "epochs": 10, "batch_size": 64, "views": 4},
         **{"teacher_epochs": 10, "teacher_width": 6, "teacher_batch_size": 64, "teacher_limit": 2580},
         **{"sweep_epochs": 3, "sweep_seeds": 1, "sweep_alphas": (0.0, 0.1, 0.5), "sweep_temperatures": (1.0, 4.0)},
+        **{"prune_fractions": (0.2, 0.4, 0.6, 0.8), "prune_epochs": 3},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 860, "mobilenet_epochs": (4, 3, 3)},
         **{"quiz_scale": "laptop"},
     },
@@ -42,6 +44,7 @@ _AMOUNTS = {
         **{"teacher_epochs": 12, "teacher_width": 16, "teacher_batch_size": 64, "teacher_limit": None},
         **{"sweep_epochs": 4, "sweep_seeds": 1},
         **{"sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
+        **{"prune_fractions": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), "prune_epochs": 4},
         **{"mobilenet": "imagenet", "mobilenet_size": 96, "mobilenet_limit": None, "mobilenet_epochs": (4, 1, 3)},
         **{"quiz_scale": "laptop"},
     },
@@ -79,6 +82,8 @@ class Scale:
         teacher_width: `stream_width` of the teacher.
         teacher_limit: images in each split for the teacher at most; None for all.
         sweep_alphas, sweep_temperatures: the grid that notebook 04 tries on validation images.
+        prune_fractions: shares of channels that notebook 07 takes away.
+        prune_epochs: passes in which a pruned student recovers.
         quiz_scale: name of the scale whose drawn-sign networks compete with the reader.
         views: K, the number of fixed views of each image that the student is shown.
         mobilenet_size: pixels, the side of MobileNetV2's input.
@@ -104,6 +109,8 @@ class Scale:
     sweep_epochs: int
     sweep_alphas: tuple
     sweep_temperatures: tuple
+    prune_fractions: tuple
+    prune_epochs: int
     quiz_scale: str
     mobilenet_size: int
     mobilenet_limit: int | None

@@ -190,3 +190,9 @@ def test_the_command_loads_no_tensorflow_and_answers_within_a_second(file, pictu
         seconds.append(time.perf_counter() - began)
         assert done.returncode == 0, done.stderr
     assert min(seconds) < 1.5  # seconds; 0.4 on a quiet machine
+
+
+def test_without_a_shipped_student_it_says_how_to_make_one(monkeypatch, tmp_path, pictures, capsys):
+    monkeypatch.setattr(recognition, "SHIPPED", tmp_path / "absent.tflite")
+    code, _, err = run(capsys, pictures)
+    assert code == 2 and "Make one with `python -m kd_lib export`" in err

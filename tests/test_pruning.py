@@ -71,6 +71,11 @@ def test_the_original_is_left_as_it_was():
         np.testing.assert_array_equal(old, new)
 
 
+def test_the_penalty_ends_with_the_pruning():
+    pruned = pruning.prune_channels(pruning.sparse(student(), 0.01), 0.5)
+    assert not pruned.losses and pruned.was_trained
+
+
 def test_a_pruned_network_trains_is_saved_and_pruned_again(tmp_path):
     pruned = pruning.prune_channels(student(), 0.5)
     pruned.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
