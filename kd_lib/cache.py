@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from kd_lib import artifacts, views
-from kd_lib.feeding import make_table
+from kd_lib.feeding import drawn_facts, make_table, training_split
 from kd_lib.files import lock, write_json
 from kd_lib.keys import fingerprint
 from kd_lib.views import NUMBERS, augment, fit_to
@@ -78,6 +78,8 @@ _WORDS = {
     "views_drawn": "ways to draw views",
     "teacher": "teachers",
     "refit": "splits",
+    "drawn": "numbers of drawn signs",
+    "drawings": "ways to draw signs",
 }
 
 
@@ -99,7 +101,7 @@ def cache_logits(teacher, dataset, config, *, progress=True):
     """
     if config.views == "online":
         raise ValueError('views="online" shows a new view in each epoch: there is nothing to cache. Choose a number.')
-    split = dataset.refit_split() if config.refit else dataset.train
+    split = training_split(dataset, config)
     facts = facts_of(dataset, config) | {"teacher": fingerprint(teacher)}
     table = make_table(len(split), config)
     say = print if progress else lambda line: None
@@ -116,6 +118,7 @@ def facts_of(dataset, config):
         "strength": config.strength,
         "views": config.views,
         **(views.facts() if config.views is not None else {}),
+        **drawn_facts(config),
     }
 
 

@@ -37,6 +37,7 @@ def teacher_config(scale):
         learning_rate=3e-3,
         balance=0.5,
         views="online",
+        drawn=scale.teacher_drawn,
     )
 
 
@@ -56,6 +57,7 @@ def student_config(scale, seed):
         label_smoothing=0.1,
         balance=0.5,
         views=scale.views,
+        drawn=scale.drawn,
         seed=seed,
     )
 

@@ -11,7 +11,43 @@ import keras
 import numpy as np
 from keras import ops
 
+from kd_lib import signs
+from kd_lib.datasets import Split
 from kd_lib.views import NUMBERS, augment, view_table
+
+DRAWN_SEED = 2  # another set of physical signs than the data set of drawn signs has
+
+
+def training_split(dataset, config):
+    """Return the Split that a training learns from: training images, with `config.refit` those of validation, and
+    `config.drawn` drawn signs of the classes among them.
+
+    Raises:
+        ValueError: drawn signs are asked for, and the classes are not the 43 German ones.
+    """
+    split = dataset.refit_split() if config.refit else dataset.train
+    if not config.drawn:
+        return split
+    if tuple(dataset.class_names) != signs.CLASS_NAMES:
+        raise ValueError(
+            f"drawn signs fit data of the 43 German signs alone; {dataset.name} has other classes: drawn=0."
+        )
+    classes = np.unique(split.labels)
+    number = np.arange(config.drawn)
+    labels = classes[number % len(classes)].astype(np.int32)
+    frames = np.random.default_rng(0).integers(0, signs.FRAMES, config.drawn)
+    images = signs.render(labels, number, frames, image_size=dataset.image_size, crop=dataset.crop, seed=DRAWN_SEED)
+    return Split(
+        np.concatenate([split.images, images]),
+        np.concatenate([split.labels, labels]),
+        np.concatenate([split.groups, split.groups.max() + 1 + number.astype(np.int32)]),
+        np.concatenate([split.ids, np.char.add("drawn-", number.astype(str))]),
+    )
+
+
+def drawn_facts(config):
+    """Return what decides how drawn signs look, for keys; empty where none are drawn."""
+    return {"drawn": config.drawn, "drawings": signs.DRAWINGS} if config.drawn else {}
 
 
 @dataclass(frozen=True)

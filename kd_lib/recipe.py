@@ -35,6 +35,7 @@ class Config:
         start: what the initial weights were, where they are not random.
         mixup: a of Beta(a, a), by which the images of a batch are mixed in pairs; 0 mixes nothing. For a distiller with
             online views: the teacher says what the mixture is, and no label does.
+        drawn: number of drawn signs that stand among the training images, for data of the 43 German signs.
     """
 
     epochs: int
@@ -53,12 +54,15 @@ class Config:
     keep_weights: bool = True
     start: str = "random"
     mixup: float = 0.0
+    drawn: int = 0
 
     def __post_init__(self):
         if not isinstance(self.epochs, int) or self.epochs < 1:
             raise ValueError(f"epochs must be a whole number of at least 1. Received: {self.epochs!r}")
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
             raise ValueError(f"batch_size must be a whole number of at least 1. Received: {self.batch_size!r}")
+        if isinstance(self.drawn, bool) or not isinstance(self.drawn, int) or self.drawn < 0:
+            raise ValueError(f"drawn must be a whole number, 0 or more. Received: {self.drawn!r}")
         for name in ("learning_rate", "weight_decay", "warmup_epochs", "balance", "strength", "mixup"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a finite number, 0 or more. Received: {getattr(self, name)!r}")
@@ -73,10 +77,7 @@ class Config:
 
     def facts(self):
         """Return what decides the result, as a dict; a setting that came later is named where it is used."""
-        facts = asdict(self)
-        if not self.mixup:
-            del facts["mixup"]
-        return facts
+        return {name: value for name, value in asdict(self).items() if value or name not in ("mixup", "drawn")}
 
 
 class SmoothedCrossentropy(keras.losses.Loss):

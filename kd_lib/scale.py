@@ -26,6 +26,7 @@ _AMOUNTS = {
     "smoke": {
         **{"limit": 430, "seeds": (0,), "epochs": 2, "batch_size": 43, "views": 2},
         **{"teacher_epochs": 1, "teacher_width": 4, "teacher_batch_size": 43, "teacher_limit": 430},
+        **{"drawn": 43, "teacher_drawn": 43},
         **{"sweep_epochs": 1, "sweep_seeds": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,)},
         **{"prune_fractions": (0.3, 0.8), "prune_epochs": 1},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 86, "mobilenet_epochs": (1, 1, 1)},
@@ -34,6 +35,7 @@ _AMOUNTS = {
     "laptop": {
         **{"limit": 2580, "seeds": (0, 1, 2), "epochs": 10, "batch_size": 64, "views": 4},
         **{"teacher_epochs": 10, "teacher_width": 6, "teacher_batch_size": 64, "teacher_limit": 2580},
+        **{"drawn": 0, "teacher_drawn": 0},
         **{"sweep_epochs": 3, "sweep_seeds": 1, "sweep_alphas": (0.0, 0.1, 0.5), "sweep_temperatures": (1.0, 4.0)},
         **{"prune_fractions": (0.2, 0.4, 0.6, 0.8), "prune_epochs": 3},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 860, "mobilenet_epochs": (4, 3, 3)},
@@ -42,6 +44,7 @@ _AMOUNTS = {
     "full": {
         **{"limit": None, "seeds": (0, 1, 2), "epochs": 16, "batch_size": 128, "views": 4},
         **{"teacher_epochs": 12, "teacher_width": 16, "teacher_batch_size": 64, "teacher_limit": None},
+        **{"drawn": 10_000, "teacher_drawn": 10_000},
         **{"sweep_epochs": 4, "sweep_seeds": 1},
         **{"sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
         **{"prune_fractions": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), "prune_epochs": 4},
@@ -79,6 +82,7 @@ class Scale:
         sweep_seeds: how many of them notebook 03 gives to each change of the recipe.
         epochs, teacher_epochs, sweep_epochs: passes over the training images.
         batch_size, teacher_batch_size: images a step.
+        drawn, teacher_drawn: drawn signs among the training images of students and teacher; 0 where classes are others.
         teacher_width: `stream_width` of the teacher.
         teacher_limit: images in each split for the teacher at most; None for all.
         sweep_alphas, sweep_temperatures: the grid that notebook 04 tries on validation images.
@@ -106,6 +110,8 @@ class Scale:
     teacher_width: int
     teacher_batch_size: int
     teacher_limit: int | None
+    drawn: int
+    teacher_drawn: int
     sweep_epochs: int
     sweep_alphas: tuple
     sweep_temperatures: tuple
@@ -145,6 +151,8 @@ class Scale:
         amounts = dict(_AMOUNTS[name])
         if name == "laptop" and data == _SHIPPED:
             amounts |= {key: value for key, value in _AMOUNTS["full"].items() if key.startswith("teacher_")}
+        if data not in ("signs", _SHIPPED):
+            amounts |= {"drawn": 0, "teacher_drawn": 0}
         if mobilenet is not None:
             amounts["mobilenet"] = _absolute(mobilenet)
         return cls(name=name, data=_absolute(data), home=home_folder or home(), **amounts)

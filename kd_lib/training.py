@@ -69,7 +69,7 @@ def fit_or_load(name, model_or_distiller, dataset, config, *, progress=True):
     if not hasattr(distiller, "student"):
         distiller = Distiller(model_or_distiller, alpha=1.0)
     student, teacher = distiller.student, getattr(distiller, "teacher", None)
-    split = dataset.refit_split() if config.refit else dataset.train
+    split = feeding.training_split(dataset, config)
     check_labels(student, split, dataset)
     if hasattr(distiller, "check_teacher"):
         distiller.check_teacher()
@@ -116,7 +116,7 @@ def _check_untrained(student, folder, config):
 
 def _facts(distiller, student, teacher, dataset, config):
     facts = {"dataset": dataset.fingerprint, "model": artifacts.describe_model(student), "config": config.facts()}
-    facts |= views.facts() if config.views is not None else {}
+    facts |= (views.facts() if config.views is not None else {}) | feeding.drawn_facts(config)
     if teacher is not None or type(distiller) is not Distiller:
         facts["distiller"] = describe_distiller(distiller)
     if type(distiller) is not Distiller:

@@ -1,11 +1,16 @@
 """Tests of kd_lib.feeding: the seed alone decides the order, and the teacher saw what the student sees."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
+import small
 from small import split
 
 from kd_lib import artifacts, feeding
+from kd_lib.datasets import Dataset, Split
+from kd_lib.signs import CLASS_NAMES
 from kd_lib.training import Config
 from kd_lib.views import augment, view_table
 
@@ -185,3 +190,44 @@ def test_class_aware_sampling_spreads_over_the_images_of_a_class():
     order = feeding.plan(labels, epochs=1, batch_size=100, views=2, balance=1.0)
     times = np.bincount(order.index.ravel(), minlength=100)
     assert set(times[90:]) == {5} and set(times[:90]) == {0, 1}
+
+
+# Drawn signs among the training images
+
+
+def german(count=43, size=16):
+    data = small.split(count, size)
+    data = dataclasses.replace(data, labels=np.arange(count, dtype=np.int32) % 43)
+    return Dataset("photographs", CLASS_NAMES, size, data, data, data)
+
+
+def test_drawn_signs_join_the_training_images_each_a_sign_of_its_own():
+    dataset, config = german(), Config(epochs=1, drawn=86)
+    one, same = feeding.training_split(dataset, config), feeding.training_split(dataset, config)
+    assert len(one) == 43 + 86 and one.images.dtype == np.uint8 and one.labels.dtype == np.int32
+    np.testing.assert_array_equal(one.images[:43], dataset.train.images)
+    np.testing.assert_array_equal(one.images, same.images)
+    assert np.bincount(one.labels[43:]).tolist() == [2] * 43
+    assert len(set(one.groups[43:].tolist()) - set(dataset.train.groups.tolist())) == 86
+    assert len(set(one.ids.tolist())) == len(one)
+    assert len(feeding.training_split(dataset, dataclasses.replace(config, refit=True))) == 86 + 86
+    assert feeding.training_split(dataset, Config(epochs=1)) is dataset.train
+
+
+def test_a_class_that_is_missing_from_the_images_is_not_drawn():
+    dataset = german()
+    rest = np.flatnonzero(dataset.train.labels != 14)
+    part = Split(*(getattr(dataset.train, name)[rest] for name in ("images", "labels", "groups", "ids")))
+    found = feeding.training_split(dataclasses.replace(dataset, train=part), Config(epochs=1, drawn=84))
+    assert 14 not in found.labels and np.bincount(found.labels[42:], minlength=43).max() == 2
+
+
+def test_drawn_signs_are_refused_for_other_classes_and_enter_keys_where_they_are_used():
+    with pytest.raises(
+        ValueError, match="drawn signs fit data of the 43 German signs alone; patches has other classes"
+    ):
+        feeding.training_split(small.dataset_of(small.coloured_patches(20)), Config(epochs=1, drawn=5))
+    with pytest.raises(ValueError, match="drawn must be a whole number"):
+        Config(epochs=1, drawn=-1)
+    assert "drawn" not in Config(epochs=1).facts() and Config(epochs=1, drawn=5).facts()["drawn"] == 5
+    assert feeding.drawn_facts(Config(epochs=1)) == {} and len(feeding.drawn_facts(Config(epochs=1, drawn=5))) == 2

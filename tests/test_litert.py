@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pytest
+import small
 from keras import layers
 
 from kd_lib import evaluation, litert, models
 from kd_lib.quantization import quantize_aware
-from tests import small
 
 
 @pytest.fixture(scope="module")

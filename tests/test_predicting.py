@@ -9,12 +9,12 @@ import time
 
 import numpy as np
 import pytest
+import small
 from PIL import Image
 
 from kd_lib import litert, recognition, signs
 from kd_lib.__main__ import main
 from kd_lib.recognition import Recognizer
-from tests import small
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,13 @@
 import keras
 import numpy as np
 import pytest
+import small
 from keras import layers, ops
 
 from kd_lib import Distiller, evaluation, models, quantization
 from kd_lib.keys import describe_model
 from kd_lib.models import ContrastNormalization
 from kd_lib.quantization import FakeQuantize, QuantizedContrastNormalization, quantize_aware
-from tests import small
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import tempfile
 
 import numpy as np
 import pytest
+import small
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from kd_lib import signs
 from kd_lib.recognition import Recognizer
 from kd_lib.serving import Limits, create_app
-from tests import small
 
 
 def png(image):
