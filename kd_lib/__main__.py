@@ -65,6 +65,10 @@ def _parser():
     evaluate.add_argument("--width", type=float, default=0.25, help="of the student (default 0.25)")
     evaluate.add_argument("--seed", type=int, help="one seed alone (default: all of the scale)")
     evaluate.add_argument("--on", metavar="DATA", help="take the test images of another data set, such as gtsrb")
+    prune = add_data(add("prune", _prune, "take channels from a sparse student and let the teacher repair it"))
+    prune.add_argument("--fraction", type=float, default=0.5, help="share of the channels that goes (default 0.5)")
+    prune.add_argument("--width", type=float, default=0.25, help="of the student before (default 0.25)")
+    prune.add_argument("--seed", type=int, default=0)
     export = add_data(add("export", _export, "make the int8 file that predict and serve run, with its card"))
     export.add_argument("--width", type=float, default=0.25, help="of the student (default 0.25)")
     export.add_argument("--seed", type=int, default=0)
@@ -175,6 +179,19 @@ def _pretrain(options, scale):
     from kd_lib import pretraining
 
     print(pretraining.backbone_weights("signs", scale=scale))
+
+
+def _prune(options, scale):
+    from kd_lib import course, evaluation
+
+    dataset = _dataset(scale)
+    teacher = course.teacher(dataset, scale)
+    sparse = course.sparse(dataset, scale, options.seed, teacher, width=options.width)
+    found = course.pruned(dataset, scale, sparse, options.fraction, teacher)
+    for run in (sparse, found):
+        size = f"{evaluation.count_params(run.model):,} parameters, {evaluation.count_macs(run.model) / 1e6:.1f} M"
+        accuracy = run.history["final_val_accuracy"][-1]
+        print(f"{run.name}-{run.key}: {size} multiply-adds, validation accuracy {accuracy:.2%}")
 
 
 def _export(options, scale):

@@ -1,5 +1,6 @@
 """Tests of `python -m kd_lib`: what it prints, what it returns, and that a mistake ends in one clear line."""
 
+import json
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from PIL import Image
 from kd_lib import signs
 from kd_lib.__main__ import main
 
-COMMANDS = ("run", "data", "train", "distill", "evaluate", "pretrain", "results")
+COMMANDS = "run data train distill evaluate pretrain prune export predict serve results".split()
 
 
 @pytest.fixture
@@ -46,7 +47,8 @@ def test_help_names_every_command_and_loads_no_tensorflow():
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
-    assert stopped.value.code == 0 and "--scale" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert stopped.value.code == 0 and ("--scale" in out or "--model" in out)
 
 
 @pytest.mark.parametrize(
@@ -96,3 +98,18 @@ def test_a_student_is_tested_on_other_images_than_it_learned_from(home, capsys):
     assert main(["evaluate", "student", "--scale", "smoke", "--seed", "0", "--on", "signs"]) == 0
     shown = capsys.readouterr().out
     assert "signs to signs" in shown and "teacher:" not in shown, "a plain student alone needs no teacher"
+
+
+def test_a_student_is_pruned_exported_and_asked(home, tmp_path, capsys):
+    assert main(["prune", "--scale", "smoke", "--fraction", "0.5"]) == 0
+    before, after = (line for line in capsys.readouterr().out.splitlines() if "multiply-adds" in line)
+    assert "79,547 parameters" in before and "pruned-50-kd" in after and "79,547" not in after
+    assert main(["export", "--scale", "smoke", "--output", str(tmp_path / "student.tflite")]) == 0
+    assert "of the test images are right" in capsys.readouterr().out
+    assert "python -m kd_lib export" in (tmp_path / "student.md").read_text(encoding="utf-8")
+    picture = tmp_path / "stop.png"
+    Image.fromarray(signs.render([14], [0], [29])[0]).save(picture)
+    assert main(["predict", str(picture), "--model", str(tmp_path / "student.tflite"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] in signs.CLASS_NAMES
+    assert main(["results", "--scale", "smoke"]) == 0
+    assert "student-0.25-int8" in capsys.readouterr().out
