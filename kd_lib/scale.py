@@ -43,8 +43,8 @@ _AMOUNTS = {
     },
     "full": {
         **{"limit": None, "seeds": (0, 1, 2), "epochs": 16, "batch_size": 128, "views": 4},
-        **{"teacher_epochs": 12, "teacher_width": 16, "teacher_batch_size": 64, "teacher_limit": None},
-        **{"drawn": 10_000, "teacher_drawn": 10_000},
+        **{"teacher_epochs": 10, "teacher_width": 16, "teacher_batch_size": 64, "teacher_limit": None},
+        **{"drawn": 20_000, "teacher_drawn": 20_000},
         **{"sweep_epochs": 4, "sweep_seeds": 1},
         **{"sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
         **{"prune_fractions": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), "prune_epochs": 4},
