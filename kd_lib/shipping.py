@@ -4,6 +4,7 @@ Everything is chosen on validation images and on pictures without signs; the tes
 the row and the card. Left out: how the student was trained (`kd_lib.course`), and running the file (`kd_lib.litert`).
 """
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def ship(run, dataset, path):
     facts = {
         "class_names": list(dataset.class_names),
         "temperature": round(temperature, 4),
-        "threshold": round(float(np.quantile(sure.confidence, REJECTED_SIGNS)), 4),
+        "threshold": math.floor(1e4 * np.quantile(sure.confidence, REJECTED_SIGNS)) / 1e4,
     }
     litert.attach(path, facts)
     return facts

@@ -269,7 +269,7 @@ def facts_of(distiller=None, config=None, fingerprint=None):
 OTHER_VALUES = {
     "epochs": 4, "batch_size": 64, "learning_rate": 1e-3, "weight_decay": 0.01, "warmup_epochs": 2.0, "ema": 0.9,
     "label_smoothing": 0.1, "balance": 0.5, "views": "online", "strength": 0.6, "seed": 1, "view_seed": 1,
-    "refit": True, "keep_weights": False, "start": "signs", "mixup": 0.4,
+    "refit": True, "keep_weights": False, "start": "signs", "mixup": 0.4, "drawn": 43,
 }  # fmt: skip
 
 
