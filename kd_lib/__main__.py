@@ -206,7 +206,8 @@ def _export(options, scale):
     report, numbers = shipping.measure(path, dataset, teacher=teacher.model)
     command = f"python -m kd_lib export --data {scale.data} --scale {scale.name} --width {options.width:g}"
     names = {"model": f"student-{options.width:g}-int8", "method": "kd", "command": f"{command} --seed {options.seed}"}
-    row = shipping.row_of(run, report, dataset, scale, path, teacher=teacher, **names)
+    names |= {"teacher": teacher.name, "bytes": path.stat().st_size}
+    row = course.row_of(run, report, dataset, scale, **names)
     results.append(row, scale.results)
     floats = [each for each in results.load(scale.results)["rows"] if each["config"].get("key") == student.key]
     shipping.write_card(path, row, numbers, report, dataset.class_names, facts, next(iter(floats), None))

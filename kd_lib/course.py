@@ -143,12 +143,40 @@ def report(run, dataset, scale, *, model, method, teacher=None, weights=None, te
     """
     tested = test_data or dataset
     found = evaluation.evaluate(run.model, tested.test, teacher=None if teacher is None else teacher.model)
-    row = results.make_row(
-        report=found,
+    row = row_of(
+        run,
+        found,
+        dataset,
+        scale,
         model=model,
         method=method,
         teacher=None if teacher is None or method == "plain" else teacher.name,
-        dataset=dataset.name if test_data is None else f"{dataset.name} to {test_data.name}",
+        tested_on=dataset.name if test_data is None else f"{dataset.name} to {test_data.name}",
+        bytes=2 * sum(math.prod(weight.shape) for weight in run.model.weights),
+        weights=weights,
+        command=(command or f"python -m kd_lib run --data {scale.data}") + f" --scale {scale.name}",
+    )
+    results.append(row, scale.results)
+    return found
+
+
+def row_of(run, report, dataset, scale, *, tested_on=None, **fields):
+    """Return the results row of a Run: what Run, Dataset and Scale say, and `fields` for the rest.
+
+    Args:
+        run: Run, with its model.
+        report: Report of the test images.
+        dataset: the Dataset that it was trained on.
+        scale: Scale.
+        tested_on: what the row calls the data; None for the dataset's name.
+        **fields: "model", "method", "teacher", "bytes", "command" and others of `results.FIELDS`.
+
+    Returns:
+        dict, checked.
+    """
+    return results.make_row(
+        report=report,
+        dataset=tested_on or dataset.name,
         crop=dataset.crop,
         image_size=dataset.image_size,
         scale=scale.name,
@@ -156,13 +184,9 @@ def report(run, dataset, scale, *, model, method, teacher=None, weights=None, te
         epochs=run.config.epochs,
         params=evaluation.count_params(run.model),
         macs=evaluation.count_macs(run.model),
-        bytes=2 * sum(math.prod(weight.shape) for weight in run.model.weights),
         validation_accuracy=run.history["final_val_accuracy"][-1],
         refit=run.config.refit,
-        weights=weights,
         config=asdict(run.config) | {"key": run.key},
         seconds=round(run.seconds, 1),
-        command=(command or f"python -m kd_lib run --data {scale.data}") + f" --scale {scale.name}",
+        **fields,
     )
-    results.append(row, scale.results)
-    return found

@@ -17,7 +17,7 @@ _fake_quantize = keras.quantizers.fake_quant_with_min_max_vars
 
 
 def _rounded_range(values):
-    """Return (low, high), floats that hold all values and zero, with three digits: keys must not change by rounding."""
+    """Return (low, high), smallest and largest value or 0, to three digits: keys must not change with the last ones."""
     low, high = min(float(np.min(values)), 0.0), max(float(np.max(values)), 1e-3)
     return float(f"{low:.3g}"), float(f"{high:.3g}")
 

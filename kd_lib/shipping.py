@@ -5,7 +5,6 @@ the row and the card. Left out: how the student was trained (`kd_lib.course`), a
 """
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -65,30 +64,6 @@ def measure(path, dataset, teacher=None):
         accepted[kind] = float(np.mean(shown.confidence >= threshold))
     rejected = float(np.mean(report.confidence < threshold))
     return report, {"ece_before": raw.ece, "ece": report.ece, "rejected_signs": rejected, "accepted": accepted}
-
-
-def row_of(run, report, dataset, scale, path, *, teacher, model, method, command):
-    """Return the results row of a shipped file, as `results.make_row` wants it."""
-    return results.make_row(
-        report=report,
-        model=model,
-        method=method,
-        teacher=teacher.name,
-        dataset=dataset.name,
-        crop=dataset.crop,
-        image_size=dataset.image_size,
-        scale=scale.name,
-        seed=run.config.seed,
-        epochs=run.config.epochs,
-        params=evaluation.count_params(run.model),
-        macs=evaluation.count_macs(run.model),
-        bytes=Path(path).stat().st_size,
-        validation_accuracy=run.history["final_val_accuracy"][-1],
-        refit=run.config.refit,
-        config=asdict(run.config) | {"key": run.key},
-        seconds=round(run.seconds, 1),
-        command=command,
-    )
 
 
 def write_card(path, row, numbers, report, class_names, facts, float_row=None):

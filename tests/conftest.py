@@ -31,6 +31,26 @@ def seeded():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(scope="module")
+def patches():
+    """Images that a small network learns within seconds."""
+    import small
+
+    return small.coloured_patches()
+
+
+@pytest.fixture(scope="module")
+def student(patches):
+    """A small student that has learned `patches`."""
+    import keras
+    import small
+
+    from kd_lib import models
+
+    keras.utils.set_random_seed(0)
+    return small.trained(models.student(5, 16, width=0.125), patches)
+
+
 def pytest_unconfigure(config):
     """Remove the session's KD_HOME."""
     shutil.rmtree(_HOME, ignore_errors=True)

@@ -8,22 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pytest
-import small
 from keras import layers
 
 from kd_lib import evaluation, litert, models
 from kd_lib.quantization import quantize_aware
-
-
-@pytest.fixture(scope="module")
-def patches():
-    return small.coloured_patches()
-
-
-@pytest.fixture(scope="module")
-def student(patches):
-    keras.utils.set_random_seed(0)
-    return small.trained(models.student(5, 16, width=0.125), patches)
 
 
 @pytest.fixture(scope="module")

@@ -12,17 +12,6 @@ from kd_lib.models import ContrastNormalization
 from kd_lib.quantization import FakeQuantize, QuantizedContrastNormalization, quantize_aware
 
 
-@pytest.fixture(scope="module")
-def patches():
-    return small.coloured_patches()
-
-
-@pytest.fixture(scope="module")
-def student(patches):
-    keras.utils.set_random_seed(0)
-    return small.trained(models.student(5, 16, width=0.125), patches)
-
-
 def test_rounding_hardly_changes_the_answers(student, patches):
     quantized = quantize_aware(student, patches.images[:100])
     expected, found = (model.predict(patches.images, verbose=0) for model in (student, quantized))

@@ -61,7 +61,8 @@ def test_the_card_repeats_what_was_measured(made):
     report, numbers = shipping.measure(path, dataset, teacher=teacher.model)
     assert set(numbers["accepted"]) == set(no_signs.KINDS)
     names = {"model": "student-0.25-int8", "method": "kd", "command": "the command"}
-    row = shipping.row_of(run, report, dataset, scale, path, teacher=teacher, **names)
+    names |= {"teacher": teacher.name, "bytes": path.stat().st_size}
+    row = course.row_of(run, report, dataset, scale, **names)
     assert row["bytes"] == path.stat().st_size and row["test_errors"] == report.errors and row["agreement"] is not None
     shipping.write_card(path, row, numbers, report, dataset.class_names, facts)
     text = path.with_suffix(".md").read_text(encoding="utf-8")
