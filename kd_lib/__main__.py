@@ -1,6 +1,7 @@
 """The command line: `python -m kd_lib COMMAND`. Each command is a few lines around the library."""
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -107,10 +108,10 @@ def _run(options, scale):
     failed = walk(scale, only=options.only, write=options.write)
     print()
     _show(scale)
-    if options.write:
-        _publish(scale)
     for name, message in failed:
         print(f"FAILED {name}: {message}")
+    if options.write:
+        _publish(scale)
     return 1 if failed else 0
 
 
@@ -224,7 +225,8 @@ def _serve(options, scale):
     from kd_lib.serving import Limits, serve
 
     limits = Limits(options.max_files, options.max_request_bytes, options.max_file_bytes, options.max_pixels)
-    serve(host=options.host, port=options.port, model=options.model, workers=options.workers, limits=limits)
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(host=options.host, port=options.port, model=options.model, workers=options.workers, limits=limits)
 
 
 def _results(options, scale):

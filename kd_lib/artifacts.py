@@ -9,7 +9,6 @@ Left out: training (see `kd_lib.training`) and any format that could run code wh
 import json
 import shutil
 import warnings
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +50,7 @@ def publish(folder, datasets, to=SHIPPED[0]):
             continue
         student = source.name.startswith("student-")
         for name in ("config.json", "history.json") + (("architecture.json", "weights.npz") if student else ()):
-            if (source / name).exists() and not (Path(to).parent / "pretrained" / source.name).exists():
+            if (source / name).exists() and not any((place / source.name).exists() for place in SHIPPED[1:]):
                 with writing(Path(to) / source.name / name) as temporary:
                     shutil.copyfile(source / name, temporary)
     return sum(path.stat().st_size for path in Path(to).rglob("*") if path.is_file())
@@ -70,32 +69,34 @@ class Artifact:
         self.folder = home() / "artifacts" / f"{name}-{self.key}"
 
     def find(self):
-        """Return the folder that holds this artifact whole, or None. A shipped folder may hold a history alone."""
+        """Return the first folder that holds this artifact whole, or None. A shipped one may hold a history alone."""
+        return next(self._folders(), None)
+
+    def _folders(self):
         for folder in (place / self.folder.name for place in places()):
             if not (folder / "history.json").exists():
                 continue
             if folder == self.folder or (folder / "weights.npz").exists() or not _keeps_weights(folder):
-                return folder
-        return None
+                yield folder
 
     def load(self, model):
         """Load history, and weights into `model` if they are kept; return the history record, or None.
 
         A corrupt artifact is reported by a warning and treated as absent; one in KD_HOME is removed.
         """
-        folder = self.find()
-        if folder is None:
-            return None
-        try:
-            record = json.loads((folder / "history.json").read_text(encoding="utf-8"))
-            if record["weights"]:
-                load_weights(model, folder / "weights.npz")
-            return record
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            warnings.warn(f"The artifact {folder} is corrupt ({error}); it is made again.", stacklevel=3)
-            if folder == self.folder:
-                shutil.rmtree(folder, ignore_errors=True)
-            return None
+        for folder in self._folders():
+            try:
+                record = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+                if not isinstance(record["history"], dict) or not record["seconds"] >= 0:
+                    raise ValueError("its history is not one")
+                if record["weights"]:
+                    load_weights(model, folder / "weights.npz")
+                return record
+            except Exception as error:  # a damaged file can make its reader fail in any way
+                warnings.warn(f"The artifact {folder} is corrupt ({error}); it is made again.", stacklevel=3)
+                if folder == self.folder:
+                    shutil.rmtree(folder, ignore_errors=True)
+        return None
 
     def save(self, model, record):
         """Write config, architecture, weights (if `record["weights"]`) and history; the history last, as the seal."""
@@ -108,31 +109,36 @@ class Artifact:
 
 
 def _keeps_weights(folder):
-    return json.loads((folder / "history.json").read_text(encoding="utf-8")).get("weights", True)
+    try:
+        return json.loads((folder / "history.json").read_text(encoding="utf-8"))["weights"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
+def _small(value):
+    """An array as float16, or as it is where that cannot hold its numbers."""
+    with np.errstate(over="ignore"):
+        small = np.asarray(value, np.float16)
+    return small if np.isfinite(small).all() else value
 
 
 def save_weights(model, path):
-    """Write a model's weights as float16 arrays in an .npz file, in the order of `model.weights`.
+    """Write a model's weights in an .npz file, in the order of `model.weights`: as float16 wherever the numbers fit.
 
     Raises:
-        ValueError: a weight is not finite in float16.
+        ValueError: a weight is not finite.
     """
-    arrays = {}
-    for index, value in enumerate(model.get_weights()):
-        with np.errstate(over="ignore"):  # reported below, by name
-            arrays[f"{index:04d}"] = np.asarray(value, np.float16)
-        if not np.all(np.isfinite(arrays[f"{index:04d}"])):
-            raise ValueError(f"Weight {model.weights[index].path} of {model.name} is not finite in float16.")
+    values = model.get_weights()
+    for variable, value in zip(model.weights, values, strict=True):
+        if not np.isfinite(value).all():
+            raise ValueError(f"Weight {variable.path} of {model.name} is not finite.")
     with writing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **{f"{index:04d}": _small(value) for index, value in enumerate(values)})
 
 
 def round_weights(model):
-    """Round a model's weights to float16, as `save_weights` does; where one does not fit, all stay as they are."""
-    with np.errstate(over="ignore"):
-        rounded = [np.asarray(value, np.float16).astype(value.dtype) for value in model.get_weights()]
-    if all(np.isfinite(value).all() for value in rounded):
-        model.set_weights(rounded)
+    """Round a model's weights as `save_weights` does."""
+    model.set_weights([_small(value).astype(value.dtype) for value in model.get_weights()])
 
 
 def load_weights(model, path):

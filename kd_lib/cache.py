@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from kd_lib import artifacts, views
+from kd_lib.checkpoint import SECONDS_A_LINE
 from kd_lib.feeding import drawn_facts, make_table, training_split
 from kd_lib.files import lock, write_json
 from kd_lib.keys import fingerprint
@@ -35,11 +36,18 @@ class CachedLogits:
     seconds: float = 0.0
 
     @classmethod
-    def open(cls, folder):
+    def open(cls, folder, *, teacher=None):
         """Open the folder of a cache.
 
+        Args:
+            folder: where `cache_logits` left it.
+            teacher: keras.Model whose answers they must be, or None.
+
+        Returns:
+            CachedLogits.
+
         Raises:
-            ValueError: there is none, or its file is damaged.
+            ValueError: there is none, its file is damaged, or they are another teacher's answers.
         """
         folder = Path(folder)
         try:
@@ -49,6 +57,11 @@ class CachedLogits:
             raise ValueError(f"{folder} holds no whole cache of a teacher's answers ({error}).") from error
         if logits.ndim != 3 or logits.dtype != np.float16:
             raise ValueError(f"{folder} holds {logits.dtype} {logits.shape}, not float16 [views, n, classes].")
+        if teacher is not None and facts.get("teacher") != fingerprint(teacher):
+            raise ValueError(
+                f"The cached logits in {folder} are another teacher's: its weights are {facts.get('teacher')}, those "
+                f"of {teacher.name} are {fingerprint(teacher)}. Make them again with kd_lib.cache.cache_logits."
+            )
         return cls(logits, facts, _seconds(folder))
 
     @property
@@ -58,11 +71,12 @@ class CachedLogits:
 
     def check(self, facts, count):
         """Raise ValueError where these answers do not belong to that data and those views; it says what differs."""
-        for name, theirs in facts.items():
-            if name in self.facts and self.facts[name] != theirs:
+        for name in [*facts, *(name for name in self.facts if name not in facts and name != "teacher")]:
+            ours, theirs = self.facts.get(name), facts.get(name)
+            if json.dumps(ours) != json.dumps(theirs):  # tuples come back as lists
                 raise ValueError(
                     f"The cached logits are of another training: its {_WORDS.get(name, name)} differ. They were made "
-                    f"with {self.facts[name]!r}, this one has {theirs!r}. Make them again with kd_lib.cache."
+                    f"with {ours!r}, this one has {theirs!r}. Make them again with kd_lib.cache."
                 )
         if self.logits.shape[1] != count:
             raise ValueError(
@@ -76,7 +90,6 @@ _WORDS = {
     "views": "numbers of views",
     "strength": "strengths of the views",
     "views_drawn": "ways to draw views",
-    "teacher": "teachers",
     "refit": "splits",
     "drawn": "numbers of drawn signs",
     "drawings": "ways to draw signs",
@@ -104,7 +117,7 @@ def cache_logits(teacher, dataset, config, *, progress=True):
     split = training_split(dataset, config)
     facts = facts_of(dataset, config) | {"teacher": fingerprint(teacher)}
     table = make_table(len(split), config)
-    say = print if progress else lambda line: None
+    say = _say if progress else lambda line, end="\n": None
     logits = answers(teacher, split, table, strength=config.strength, facts=facts, progress=say)
     return CachedLogits(logits, facts, _seconds(_folder(facts)))
 
@@ -122,7 +135,11 @@ def facts_of(dataset, config):
     }
 
 
-def answers(teacher, split, table, *, strength, facts, progress=print):
+def _say(line, end="\n"):
+    print(line.ljust(118), end=end, flush=True)
+
+
+def answers(teacher, split, table, *, strength, facts, progress=_say):
     """Return float16 [views, n, classes], memory-mapped: see `cache_logits`.
 
     Args:
@@ -131,7 +148,7 @@ def answers(teacher, split, table, *, strength, facts, progress=print):
         table: float32 [views, n, 17], or None for the images as they are.
         strength: of the augmentation.
         facts: JSON-able dict that identifies teacher, data and views.
-        progress: called with one line per view.
+        progress: called with a line for each view, and with end="\\r" and one for where it stands every few seconds.
     """
     folder = _folder(facts)
     path = folder / "logits.npy"
@@ -196,7 +213,7 @@ class _Asked(keras.Model):
 def _fill(path, shape, ask, progress):
     """Append answers to `path` until it holds them all; rows that an earlier run left are kept."""
     rounds, count, classes = shape
-    started = time.perf_counter()
+    started = told = time.perf_counter()
     room = 2 * rounds * count * classes
     if shutil.disk_usage(path.parent).free < room:
         raise OSError(f"{path} needs {room / 1e6:,.0f} MB. Free some space, or set KD_HOME to another disk.")
@@ -217,5 +234,10 @@ def _fill(path, shape, ask, progress):
                 if not np.isfinite(block).all():
                     raise ValueError("The teacher's answers are not finite in float16; its training diverged.")
                 file.write(block.tobytes())
+                now = time.perf_counter()
+                if now - told > SECONDS_A_LINE:
+                    told = now
+                    where = f"view {view + 1} of {rounds}, image {first + len(block):,} of {count:,}"
+                    progress(f"teacher's answers: {where}, {now - started:.0f} s", end="\r")
             file.flush()
             progress(f"teacher's answers: view {view + 1} of {rounds}, {time.perf_counter() - started:.0f} s")

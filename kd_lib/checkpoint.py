@@ -34,7 +34,9 @@ class Checkpoint(keras.callbacks.Callback):
         self.started = self.told = time.perf_counter()
         state = artifact.folder / "checkpoint.json"
         if state.exists():
-            distiller.optimizer.build(distiller.student.trainable_variables)
+            joining = [layer for layer in getattr(distiller, "projectors", ()) if layer is not None]
+            learning = [distiller.student, *joining]
+            distiller.optimizer.build([variable for one in learning for variable in one.trainable_variables])
             variables = (*distiller.variables, *distiller.optimizer.variables)
             fresh = [ops.convert_to_numpy(variable) for variable in variables]
             try:
@@ -44,7 +46,7 @@ class Checkpoint(keras.callbacks.Callback):
                     state.assign(value)
                 self.epoch, self.seconds, self.history = saved["epoch"], saved["seconds"], saved["history"]
                 self._line(f"goes on after epoch {self.epoch}")
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except Exception as error:  # a damaged file can make its reader fail in any way
                 for variable, value in zip(variables, fresh, strict=True):
                     variable.assign(value)  # part of them may have been read
                 print(f"{artifact.name}: the checkpoint cannot be used ({error}); training starts anew")

@@ -2,15 +2,18 @@
 
 import keras
 import numpy as np
+from keras import layers
 
 
 def check_alpha(alpha):
+    """Return `alpha`, or raise ValueError where it does not lie in [0, 1]."""
     if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"alpha is the weight of the label loss and must lie in [0, 1]. Received: {alpha}")
     return alpha
 
 
 def check_label_loss(loss):
+    """Return `loss`, or raise ValueError where it is no keras.losses.Loss of logits."""
     if not isinstance(loss, keras.losses.Loss) or not loss.get_config().get("from_logits", True):
         raise ValueError(
             "label_loss must be a keras.losses.Loss that takes logits, such as "
@@ -20,16 +23,22 @@ def check_label_loss(loss):
 
 
 def check_heads(student, teacher):
+    """Raise ValueError where a network has no shape yet, does not answer logits, or the class counts differ."""
     for role, network in (("student", student), ("teacher", teacher)):
         if network is None:
             continue
-        if len(network.output_shape) != 2:
-            raise ValueError(f"The {role} must answer logits [batch, classes]. Received: shape {network.output_shape}")
-        head = network.layers[-1]
-        while getattr(head, "layers", None):
-            head = head.layers[-1]
+        try:
+            shape = network.output_shape
+        except AttributeError as error:
+            raise ValueError(
+                f"The {role} {network.name!r} has no output shape yet: use a Functional model, or a Sequential one "
+                "that begins with keras.Input."
+            ) from error
+        if len(shape) != 2:
+            raise ValueError(f"The {role} must answer logits [batch, classes]. Received: shape {shape}")
+        head = _head(network)
         softmax = getattr(head, "activation", None) is keras.activations.softmax
-        if softmax or isinstance(head, keras.layers.Softmax):
+        if softmax or type(head).__name__ == "Softmax":  # a layer or an operation of that name
             raise ValueError(
                 f"The {role}'s last layer {head.name!r} is a softmax, but distillation needs logits: remove it "
                 "(Dense(classes) without activation)."
@@ -38,7 +47,21 @@ def check_heads(student, teacher):
         check_classes(student, teacher.output_shape[-1])
 
 
+def _head(network):
+    """The last layer or operation of a network that computes anything; that of the last network inside it."""
+    outputs = getattr(network, "outputs", None)
+    head = outputs[0]._keras_history.operation if outputs else network.layers[-1]
+    while True:
+        if getattr(head, "layers", None):
+            return _head(head)
+        linear = isinstance(head, layers.Activation) and head.activation is keras.activations.linear
+        if not (linear or isinstance(head, layers.Dropout | layers.Reshape | layers.Identity)) or not outputs:
+            return head
+        head = head.input._keras_history.operation
+
+
 def check_classes(student, count):
+    """Raise ValueError where the student does not answer `count` classes."""
     if student.output_shape[-1] != count:
         raise ValueError(
             f"Student and teacher must tell the same classes apart. Received: student with {student.output_shape[-1]} "
@@ -46,9 +69,10 @@ def check_classes(student, count):
         )
 
 
-def check_labels(model, split, dataset):
+def check_labels(model, dataset):
+    """Raise ValueError where a split that a training reads is empty or holds labels outside the model's classes."""
     classes = model.output_shape[-1]
-    for part, chosen in (("training", split), ("validation", dataset.validation)):
+    for part, chosen in (("training", dataset.train), ("validation", dataset.validation)):
         if len(chosen) == 0:
             raise ValueError(f"The {part} split of {dataset.name} is empty; load it with a larger limit.")
         low, high = int(np.min(chosen.labels)), int(np.max(chosen.labels))

@@ -132,7 +132,7 @@ class Dataset:
 
     @property
     def fingerprint(self):
-        """dict of plain values that identifies the dataset, the same on every machine; reads no pixels."""
+        """dict of plain values that identifies the dataset, the same on every machine; reads no pixels of a cache."""
         pairs = (pair for s in self.splits.values() for pair in zip(s.ids.tolist(), s.labels.tolist(), strict=True))
         listed = "\n".join(f"{name} {label}" for name, label in pairs)
         return {
@@ -146,7 +146,13 @@ class Dataset:
             "pixels": FORMAT,
             "ids_and_labels": f"{zlib.crc32(listed.encode()):08x}",
             **({} if self.content is None else {"content": self.content}),
+            **self._own_pixels(),
         }
+
+    def _own_pixels(self):
+        """A checksum of images that are not, as they were, from a cache: someone has made or changed them."""
+        own = {key: split.images for key, split in self.splits.items() if not isinstance(split.images, np.memmap)}
+        return {"pixels_of": {key: f"{zlib.crc32(np.ascontiguousarray(own[key])):08x}" for key in own}} if own else {}
 
 
 def load_dataset(name, *, image_size=32, crop=False, seed=0, data_dir=None, limit=None):
@@ -155,7 +161,7 @@ def load_dataset(name, *, image_size=32, crop=False, seed=0, data_dir=None, limi
     Args:
         name: "signs" (drawn, nothing to download), "gtsrb", "btsc", "cifar10", "cifar100", or the path of a folder
             with one subfolder per class, or with images and a CSV that has the columns filename and label.
-        image_size: side of the square images in pixels, at least 8. Shrinking averages areas, enlarging is bilinear.
+        image_size: side of the square images in pixels, at least 8. Resizing is bilinear, antialiased where it shrinks.
         crop: take only the annotated sign instead of the whole image ("signs", "gtsrb", "btsc"; no effect elsewhere).
         seed: decides which groups (tracks, poles, instances) are held out for validation: 15 % of each class, at
             least one. Test images, and how signs are drawn, do not depend on it.
@@ -172,7 +178,7 @@ def load_dataset(name, *, image_size=32, crop=False, seed=0, data_dir=None, limi
     """
     from kd_lib.builders import cache
 
-    _check(image_size, seed, limit)
+    _check(name, image_size, seed, limit)
     image_size, crop, seed, limit = int(image_size), bool(crop), int(seed), None if limit is None else int(limit)
     archives_dir = Path(data_dir).expanduser() if data_dir is not None else home() / "archives"
     source, key = find_source(name, archives_dir, home() / "datasets" / "tfds")
@@ -206,12 +212,14 @@ def prepare(name, **options):
     return dataset
 
 
-def _check(image_size, seed, limit):
+def _check(name, image_size, seed, limit):
     integer = (int, np.integer)
     if not isinstance(image_size, integer) or isinstance(image_size, bool) or image_size < SMALLEST:
         raise ValueError(f"image_size must be a whole number of pixels, at least {SMALLEST}; received {image_size!r}")
     if not isinstance(seed, integer) or seed < 0:
         raise ValueError(f"seed must be a whole number, 0 or more; received {seed!r}")
+    if not str(name):
+        raise ValueError("the name of the dataset is empty")
     if limit is not None and (not isinstance(limit, integer) or isinstance(limit, bool) or limit < 1):
         raise ValueError(f"limit must be None or a whole number of images, 1 or more; received {limit!r}")
 

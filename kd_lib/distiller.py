@@ -11,7 +11,7 @@ from keras import ops
 from kd_lib import losses
 from kd_lib.checks import check_alpha, check_label_loss
 from kd_lib.faculty import Faculty, logits_of
-from kd_lib.reduction import Average, as_targets, has_dict_target, unscaled
+from kd_lib.reduction import Average, as_targets, has_dict_target, unscaled, weight_of
 from kd_lib.views import fit_to
 
 if keras.backend.backend() == "tensorflow":
@@ -30,11 +30,12 @@ class Distiller(keras.Model):
 
     Args:
         student: keras.Model, images -> logits [batch, classes]. It is trained in place.
-        teacher: keras.Model of the same classes, run in inference mode; the path of a saved one; a list of them, whose
-            softened probabilities are averaged; cached logits (see `kd_lib.cache`), for `fit_or_load`; None if `y`
+        teacher: keras.Model of the same classes, run in inference mode; the path of a saved one; cached logits (see
+            `kd_lib.cache`), for `fit_or_load`; a list of these, whose softened probabilities are averaged; None if `y`
             brings teacher logits or alpha is 1.
         loss: name in `kd_lib.losses`; a function (student_logits, teacher_logits, temperature), or with `labels` as
-            third parameter, -> [batch] or scalar; a dict {name or function: weight}, whose sum is taken; or None.
+            third parameter, -> [batch] or scalar; a dict {name or function: weight}, whose sum is taken; or None, if
+            features are compared.
         alpha: weight of the label loss, 0 to 1.
         temperature: softening of both networks' answers, positive.
         features: tuples (teacher layer, student layer, "hint" | "attention" | "rkd"), a weight may follow. Their losses
@@ -71,7 +72,7 @@ class Distiller(keras.Model):
         self._temperature = self._scalar("temperature", losses.check_temperature(temperature))
         self.label_tracker = keras.metrics.Mean(name="label_loss")
         self.distillation_tracker = keras.metrics.Mean(name="distillation_loss")
-        self._plain, self._distilling = alpha == 1, False
+        self._plain, self._taught, self._distilling = alpha == 1, False, False
         self.build(student.input_shape)
 
     def _scalar(self, name, value):
@@ -100,7 +101,13 @@ class Distiller(keras.Model):
 
     @alpha.setter
     def alpha(self, value):
-        self._alpha.assign(check_alpha(value))
+        check_alpha(value)
+        if value < 1 and self._plain and self.teacher is None and self.train_function is not None and not self._taught:
+            raise ValueError(
+                "alpha was 1 when training began, and there was no teacher: its step has no distillation loss that a "
+                "lower alpha could weigh. Pass a teacher, or begin with alpha below 1."
+            )
+        self._alpha.assign(value)
         self._plain = value == 1
 
     @property
@@ -146,6 +153,7 @@ class Distiller(keras.Model):
 
     def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
         """Train as `keras.Model.fit` does; `class_weight` is refused where `y` is a dict."""
+        self._plain = float(ops.convert_to_numpy(self._alpha)) == 1  # the variable may have been assigned directly
         if class_weight is not None and has_dict_target(x, y):
             raise ValueError(
                 "class_weight is ambiguous with a dict y. Pass sample_weight instead: one weight per image, "
@@ -190,8 +198,9 @@ class Distiller(keras.Model):
             x: images, [batch, height, width, 3].
             y: labels, or a dict with "label" and/or "teacher_logits".
             y_pred: what `call` returned: the student's logits, [batch, classes], and its features in a dict with them.
-            sample_weight: None, [batch], or a dict whose "label" entry is [batch]; weighs both losses.
-            training: False for evaluation, which looks at the label loss alone.
+            sample_weight: None, [batch], or a dict with it under "label" (without labels: "teacher_logits"); weighs
+                both losses.
+            training: False for evaluation, which looks at the label loss alone, or without labels at the other one.
 
         Returns:
             float32 scalar.
@@ -200,13 +209,14 @@ class Distiller(keras.Model):
             ValueError: neither labels nor teacher logits, or alpha < 1 and no teacher.
         """
         targets = self.add_teacher_logits(x, y) if training else as_targets(y)
-        self._distilling = training and targets.get("teacher_logits") is not None
-        weight = sample_weight.get("label") if isinstance(sample_weight, dict) else sample_weight
+        labels, weight = targets.get("label"), weight_of(sample_weight)
+        self._distilling = (training or labels is None) and targets.get("teacher_logits") is not None
+        self._taught = self._taught or (training and self._distilling)
         logits = logits_of(y_pred)
         count = ops.shape(logits)[0]
         terms = []
-        if targets.get("label") is not None:
-            label_loss = self.label_loss(targets["label"], logits, sample_weight=weight)
+        if labels is not None:
+            label_loss = self.label_loss(labels, logits, sample_weight=weight)
             self.label_tracker.update_state(unscaled(label_loss), sample_weight=count)
             terms.append(self._alpha * label_loss if training else label_loss)
         if self._distilling:
@@ -216,7 +226,10 @@ class Distiller(keras.Model):
             terms.append((1.0 - self._alpha) * distillation_loss)
         elif training and not self._plain:
             raise ValueError(
-                "alpha is below 1, so the student needs a teacher: pass teacher=..., or y={'label': ..., "
+                "Cached logits are read by kd_lib.fit_or_load, which shows the very views that they answer; or pass "
+                "them in y={'label': ..., 'teacher_logits': ...}."
+                if self.faculty.cached
+                else "alpha is below 1, so the student needs a teacher: pass teacher=..., or y={'label': ..., "
                 "'teacher_logits': ...}, or set alpha=1 for plain training."
             )
         if not terms:
@@ -228,8 +241,7 @@ class Distiller(keras.Model):
         label = as_targets(y).get("label")
         if label is None:
             return {metric.name: metric.result() for metric in (self._loss_tracker, self.distillation_tracker)}
-        weight = sample_weight.get("label") if isinstance(sample_weight, dict) else sample_weight
-        logs = super().compute_metrics(x, label, logits_of(y_pred), weight)
+        logs = super().compute_metrics(x, label, logits_of(y_pred), weight_of(sample_weight))
         if not self._distilling:
             logs.pop("distillation_loss")
         return logs
@@ -250,11 +262,14 @@ class Distiller(keras.Model):
             ],
             "alpha": float(ops.convert_to_numpy(self._alpha)),
             "temperature": float(ops.convert_to_numpy(self._temperature)),
+            "teacher_weights": self.faculty.weights if len(self.faculty.weights) > 1 else None,
             "name": self.name,
         }
 
     @classmethod
     def from_config(cls, config):
+        from kd_lib import models, quantization  # noqa: F401  their layers are found once they are imported
+
         student = keras.saving.deserialize_keras_object(config["student"])
         loss = {keras.saving.deserialize_keras_object(name): weight for name, weight in config["loss"]}
         return cls(**{**config, "student": student, "loss": loss})

@@ -25,14 +25,15 @@ class Faculty:
 
     Args:
         student: keras.Model.
-        teacher: None, a model, the path of a saved one, cached logits (with `.logits`), or a list of models and paths.
+        teacher: None, a model, the path of a saved one, cached logits (with `.logits`), or a list of these.
         loss: as for `Distiller`.
         features: as for `Distiller`.
         weights: a number per teacher, or None for equal ones.
 
     Attributes:
-        models: tuple of the teachers that can be run.
-        cached: cached logits, or None.
+        teacher: None, one teacher, or a tuple of them: models and cached logits.
+        models: tuple of the teachers that are run in a step: all of them, or none if any is cached logits.
+        cached: tuple of those that are cached logits.
         weights: each teacher's share; they add up to 1.
         terms: [(loss function, weight)].
         pairs: tuple of `Pair`.
@@ -44,18 +45,21 @@ class Faculty:
 
     def __init__(self, student, teacher=None, *, loss="kd", features=(), weights=None):
         several = isinstance(teacher, list | tuple)
-        self.cached = teacher if hasattr(teacher, "logits") and not isinstance(teacher, keras.Model) else None
-        chosen = teacher if several else () if teacher is None or self.cached is not None else (teacher,)
         if several and not teacher:
             raise ValueError("The list of teachers is empty. Pass at least one, or None.")
-        self.models = tuple(_model(one) for one in chosen)
-        self.teacher = self.models if several else self.cached or (self.models[0] if self.models else None)
-        self.weights = _shares(weights, len(self.models))
-        for model in self.models or (None,):
-            check_heads(student, model)
-        if self.cached is not None:
-            check_classes(student, self.cached.logits.shape[-1])
+        chosen = teacher if several else () if teacher is None else (teacher,)
+        found = tuple(one if _is_cached(one) else _model(one) for one in chosen)
+        self.teacher = found if several else found[0] if found else None
+        self.cached = tuple(one for one in found if _is_cached(one))
+        self.models = () if self.cached else found
+        self.weights = _shares(weights, len(found))
+        for one in found or (None,):
+            check_heads(student, None if _is_cached(one) else one)
+        for one in self.cached:
+            check_classes(student, one.logits.shape[-1])
         self.terms, self.pairs, self.projectors = losses.terms(loss), read_pairs(features), []
+        if not self.terms and not self.pairs:
+            raise ValueError("Without a loss and without features there is nothing to learn from a teacher.")
         if self.pairs:
             if len(self.models) != 1:
                 raise ValueError(f"features need one teacher that can be run. Received: {teacher!r}")
@@ -95,12 +99,12 @@ class Faculty:
         """
         logits, wanted = logits_of(answer), targets["teacher_logits"]
         if len(wanted.shape) == 3:
-            wanted = losses.average(wanted, temperature, self.weights)
+            wanted = losses.average(wanted, temperature, self.weights or _shares(None, wanted.shape[1]))
         values = []
         for function, weight in self.terms:
             labels = [targets.get("label")] if losses.takes_labels(function) else []
             values.append(weight * function(logits, wanted, *labels, temperature))
-        if self.pairs:
+        if self.pairs and targets.get("teacher_features"):
             for pair, *features in zip(self.pairs, answer["features"], targets["teacher_features"], strict=True):
                 values.append(pair.weight * losses.FEATURE_LOSSES[pair.kind](*features))
         return values
@@ -111,14 +115,20 @@ def logits_of(answer):
     return answer["logits"] if isinstance(answer, dict) else answer
 
 
+def _is_cached(teacher):
+    return hasattr(teacher, "logits") and not isinstance(teacher, keras.Model)
+
+
 def _model(teacher):
     if isinstance(teacher, str | Path):
         if not Path(teacher).exists():
             raise ValueError(f"There is no teacher at {teacher}. Save one with model.save('teacher.keras').")
+        from kd_lib import models, quantization  # noqa: F401  their layers are found once they are imported
+
         return keras.models.load_model(teacher, compile=False)
     if not callable(teacher) or not hasattr(teacher, "output_shape"):
         raise ValueError(
-            "A teacher is a keras.Model, the path of a saved one, cached logits, or a list of models and paths. "
+            "A teacher is a keras.Model, the path of a saved one, cached logits, or a list of these. "
             f"Received: {teacher!r}"
         )
     return teacher
@@ -128,7 +138,7 @@ def _shares(weights, count):
     if weights is None:
         return [1.0 / max(count, 1)] * count
     weights = [float(weight) for weight in weights]
-    if len(weights) != count or not all(0 < weight < math.inf for weight in weights):
+    if (count and len(weights) != count) or not all(0 < weight < math.inf for weight in weights):
         raise ValueError(f"teacher_weights must be one positive number per teacher ({count}). Received: {weights}")
     return [weight / sum(weights) for weight in weights]
 
@@ -146,8 +156,11 @@ def extractor(network, names):
     try:
         inputs = network.inputs if len(network.inputs) > 1 else network.inputs[0]
         return keras.Model(inputs, [network.outputs[0], *(known[name].output for name in names)])
-    except AttributeError as error:
-        raise ValueError(f"{network.name} is not a Functional model: its layers' outputs cannot be reached.") from error
+    except (AttributeError, ValueError) as error:
+        raise ValueError(
+            f"The outputs of {', '.join(names)} cannot be reached in {network.name}: it is no Functional model, or one "
+            "of these is a network of its own. Choose layers of the graph itself."
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ on with the very batch it would have seen. Left out: reading data sets (see `kd_
 making a teacher's answers (see `kd_lib.cache`).
 """
 
+import functools
 from dataclasses import dataclass
 
 import keras
@@ -25,24 +26,35 @@ def training_split(dataset, config):
     Raises:
         ValueError: drawn signs are asked for, and the classes are not the 43 German ones.
     """
+    check_drawn(dataset, config)
     split = dataset.refit_split() if config.refit else dataset.train
     if not config.drawn:
         return split
-    if tuple(dataset.class_names) != signs.CLASS_NAMES:
-        raise ValueError(
-            f"drawn signs fit data of the 43 German signs alone; {dataset.name} has other classes: drawn=0."
-        )
     classes = np.unique(split.labels)
     number = np.arange(config.drawn)
     labels = classes[number % len(classes)].astype(np.int32)
-    frames = np.random.default_rng(0).integers(0, signs.FRAMES, config.drawn)
-    images = signs.render(labels, number, frames, image_size=dataset.image_size, crop=dataset.crop, seed=DRAWN_SEED)
     return Split(
-        np.concatenate([split.images, images]),
+        np.concatenate([split.images, _drawn(labels.tobytes(), dataset.image_size, dataset.crop)]),
         np.concatenate([split.labels, labels]),
         np.concatenate([split.groups, split.groups.max() + 1 + number.astype(np.int32)]),
         np.concatenate([split.ids, np.char.add("drawn-", number.astype(str))]),
     )
+
+
+@functools.lru_cache(1)  # every training of a sweep sees the same ones
+def _drawn(labels, image_size, crop):
+    labels = np.frombuffer(labels, np.int32)
+    frames = np.random.default_rng(0).integers(0, signs.FRAMES, len(labels))
+    number = np.arange(len(labels))
+    return signs.render(labels, number, frames, image_size=image_size, crop=crop, seed=DRAWN_SEED)
+
+
+def check_drawn(dataset, config):
+    """Raise ValueError where `config` asks for drawn signs among images of other classes."""
+    if config.drawn and tuple(dataset.class_names) != signs.CLASS_NAMES:
+        raise ValueError(
+            f"drawn signs fit data of the 43 German signs alone; {dataset.name} has other classes: drawn=0."
+        )
 
 
 def drawn_facts(config):
@@ -65,7 +77,8 @@ def plan(labels, *, epochs, batch_size, views, balance=0.0, seed=0):
     Args:
         labels: int [n].
         epochs, batch_size: as usual; the incomplete last batch of an epoch is dropped, other images each time.
-        views: K, or None for one; every image goes round its K views, one an epoch, from a start of its own.
+        views: K, or None for one; every image goes round its K views, from a start of its own, one each time it is
+            shown.
         balance: 0 shows every image once an epoch; 1 shows all classes equally often, so that an image of a rare class
             comes several times; between, in between.
         seed: whole number.
@@ -83,9 +96,18 @@ def plan(labels, *, epochs, batch_size, views, balance=0.0, seed=0):
             order = _even(order, frequency, steps * batch_size, generator)
         order = order[: steps * batch_size]
         index.append(order.astype(np.int32))
-        view.append(((start[order] + epoch) % rounds).astype(np.int32))
+        view.append(((start[order] + epoch + _repetition(order)) % rounds).astype(np.int32))
     shape = (epochs * steps, batch_size)
     return Plan(np.reshape(index, shape), np.reshape(view, shape), steps)
+
+
+def _repetition(order):
+    """How often each entry's image came before it in `order`, int array."""
+    places = np.argsort(order, kind="stable")
+    first = np.searchsorted(order[places], order[places], side="left")
+    found = np.empty(len(order), int)
+    found[places] = np.arange(len(order)) - first
+    return found
 
 
 def _even(order, frequency, total, generator):

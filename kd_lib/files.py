@@ -19,14 +19,21 @@ def lock(folder):
     """Hold a folder, waiting while another process holds it; it is released if the process dies.
 
     Args:
-        folder: made if it is missing. Nothing is left in it.
+        folder: made if it is missing. Nothing is left in it; what a killed process had begun to write there goes.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY) if fcntl else None
     try:
-        with contextlib.suppress(OSError):  # some network file systems cannot lock
-            if fcntl:
-                fcntl.flock(handle, fcntl.LOCK_EX)
+        if fcntl:
+            with contextlib.suppress(OSError):  # some network file systems cannot lock
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    print(f"waiting for another process that works on {folder.name}", flush=True)
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+            for path in folder.glob(".writing-*"):
+                path.unlink(missing_ok=True)
         yield
     finally:
         if handle is not None:

@@ -26,6 +26,7 @@ _LAYER_DEFAULTS = {
     "use_bias": True,
     "data_format": "channels_last",
     "interpolation": "bilinear",
+    "threshold": 0.0,
 }
 _NESTED_DEFAULTS = {
     "kernel_initializer": "GlorotUniform",
@@ -37,7 +38,18 @@ _NESTED_DEFAULTS = {
     "activity_regularizer": None,
     "gamma_regularizer": None,
     "beta_regularizer": None,
+    "kernel_constraint": None,
+    "bias_constraint": None,
+    "depthwise_constraint": None,
+    "gamma_constraint": None,
+    "beta_constraint": None,
 }
+# Layers of which the settings above say all; of Keras' others, every setting counts.
+_WELL_KNOWN = set(
+    "InputLayer Conv2D DepthwiseConv2D Dense BatchNormalization ReLU Activation Softmax Concatenate Add Flatten "
+    "Dropout MaxPooling2D AveragePooling2D GlobalAveragePooling2D GlobalMaxPooling2D ZeroPadding2D Rescaling "
+    "Resizing".split()
+)
 
 
 def key_of(facts):
@@ -57,10 +69,31 @@ def describe_model(model):
         settings = {
             name: config[name] for name in names if isinstance(config.get(name), (int, float, str, list, tuple))
         }
-        settings |= _unusual(layer, config)
+        settings |= _unusual(layer, config) | _of_others(layer, config)
         shapes = [list(variable.shape) for variable in layer.weights]
         facts.append([type(layer).__name__, _stable_name(layer), settings, shapes, bool(layer.trainable)])
-    return facts + _wiring(model)
+    return facts + _operations(model) + _wiring(model)
+
+
+def _of_others(layer, config):
+    """All settings of a Keras layer that the course does not use, and the source of a layer that is not Keras'."""
+    home = type(layer).__module__.split(".")[0]
+    if home == "keras":
+        plain = {} if type(layer).__name__ in _WELL_KNOWN else config
+        skipped = ("name", "dtype", "trainable")
+        return {name: json.loads(json.dumps(plain[name], default=str)) for name in plain if name not in skipped}
+    return {} if home == "kd_lib" else {"source": source_of(type(layer))}
+
+
+def _operations(model):
+    """What a graph computes outside layers: [[name, numbers that it was given], ...]."""
+    found = []
+    for operation in getattr(model, "operations", ()):
+        if not hasattr(operation, "get_weights"):
+            given = [[*node.arguments.args, node.arguments.kwargs] for node in operation._inbound_nodes]
+            numbers = re.sub(r"<KerasTensor[^>]*>", "tensor", repr(given))
+            found.append([type(operation).__name__, numbers])
+    return [["operations", found]] if found else []
 
 
 def _own_settings(kind):

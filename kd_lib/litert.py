@@ -167,7 +167,7 @@ class Classifier:
             )
         self._input, self._output, self._lock = inputs[0], outputs[0], threading.Lock()
         self.image_size, self.num_classes = shapes[0][0][1:3], shapes[1][0][1]
-        self.facts = _read_facts(content)
+        self.facts = _read_facts(content, path)
 
     def predict(self, images):
         """Return logits, float32 [n, classes], for uint8 images [n, height, width, 3].
@@ -195,10 +195,12 @@ class Classifier:
         return (logits - zero) * np.float32(scale) if answers.dtype != np.float32 else logits
 
 
-def _read_facts(content):
+def _read_facts(content, path):
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             facts = json.loads(archive.read(FACTS))
-    except (zipfile.BadZipFile, KeyError, ValueError):
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        if b"PK\x03\x04" in content and FACTS.encode() in content:  # an archive that begins and does not end
+            raise ValueError(f"{path} is damaged or truncated: what it says of itself cannot be read.") from error
         return {}
     return facts if isinstance(facts, dict) else {}

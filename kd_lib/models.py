@@ -6,18 +6,22 @@ cannot disagree. Left out: anything that is trained or loaded here, except Mobil
 
 import socket
 import warnings
+from numbers import Integral
 
 import keras
 from keras import layers, ops
+
+from kd_lib.keys import fingerprint
 
 DOWNLOAD_TIMEOUT = 20  # seconds without an answer: a firewall that swallows packets would hold a download for minutes
 BATCH_NORM_MOMENTUM = 0.9  # Keras' 0.99 needs hundreds of steps to forget its start: short runs then evaluate badly.
 
 
-def _check(num_classes, image_size, smallest):
-    for name, value, least in (("num_classes", num_classes, 2), ("image_size", image_size, smallest)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least} for this model. Received: {value!r}")
+def _whole(name, value, least):
+    """`value` as an int, which NumPy's numbers are not."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least} for this model. Received: {value!r}")
+    return int(value)
 
 
 @keras.saving.register_keras_serializable("kd_lib")
@@ -83,7 +87,7 @@ def student(num_classes, image_size=32, width=1.0, dropout=0.0, contrast=True):
     Raises:
         ValueError: image too small, fewer than 2 classes, or a width that leaves no channel.
     """
-    _check(num_classes, image_size, 8)
+    num_classes, image_size = _whole("num_classes", num_classes, 2), _whole("image_size", image_size, 8)
     if not width > 0 or round(64 * width) < 1:
         raise ValueError(f"width must be positive and leave at least one channel (>= 1/64). Received: {width}")
     inputs = layers.Input((image_size, image_size, 3), name="image")
@@ -124,9 +128,9 @@ def teacher(num_classes, image_size=32, stream_width=64, downsample=False):
 
     Source: Zhang et al. 2019, "Lightweight deep network for traffic sign classification".
     """
-    _check(num_classes, image_size, 16 if downsample else 8)
-    if not isinstance(stream_width, int) or stream_width < 1:
-        raise ValueError(f"stream_width must be a whole number of at least 1. Received: {stream_width!r}")
+    num_classes = _whole("num_classes", num_classes, 2)
+    image_size = _whole("image_size", image_size, 16 if downsample else 8)
+    stream_width = _whole("stream_width", stream_width, 1)
     inputs = layers.Input((image_size, image_size, 3), name="image")
     x = _normalized(inputs)
     for stage in range(1, 5):
@@ -166,7 +170,7 @@ def mobilenet_v2(num_classes, image_size=96, weights="imagenet"):
 
     Source: Sandler et al. 2018, arXiv 1801.04381.
     """
-    _check(num_classes, image_size, 32)
+    num_classes, image_size = _whole("num_classes", num_classes, 2), _whole("image_size", image_size, 32)
     path = None if weights in ("imagenet", None) else str(weights)
     backbone = _backbone(image_size, None if path else weights)
     if path:
@@ -186,7 +190,10 @@ def mobilenet_v2(num_classes, image_size=96, weights="imagenet"):
     x = layers.GlobalAveragePooling2D(name="embedding")(x)
     x = layers.Dropout(0.2, name="dropout")(x)
     logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
-    return keras.Model(inputs, logits, name="mobilenet_v2")
+    model = keras.Model(inputs, logits, name="mobilenet_v2")
+    if weights is not None:
+        model.starts_from = fingerprint(backbone)  # `fit_or_load` asks what its weights were
+    return model
 
 
 def _backbone(image_size, weights):

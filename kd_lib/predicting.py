@@ -2,12 +2,12 @@
 
 import json
 import sys
-from pathlib import Path
 
 from tqdm import tqdm
 
 from kd_lib.recognition import Recognizer, find_pictures
 
+MAX_BYTES = 200_000_000  # of one file; a picture of 40 million pixels has 160 million at most
 _MANY = 20  # pictures from which on a progress bar is worth its line
 
 
@@ -19,8 +19,8 @@ def predict(places, *, model=None, top=1, as_json=False, reject=False):
         model: path of a .tflite file; None for the student that comes with the package.
         top: number of classes to name for each picture.
         as_json: print one JSON list instead of lines of text: {"file", "class", "confidence", "name"} and, with `top`
-            above 1, "top"; or {"file", "error"}.
-        reject: say "no sign" where the confidence is below the network's threshold.
+            above 1, "top", and with `reject` "rejected"; or {"file", "error"}.
+        reject: say "perhaps no sign", and class null in JSON, where the confidence is below the network's threshold.
 
     Returns:
         int, exit code: 0 if every picture was read, 1 if not.
@@ -40,17 +40,19 @@ def predict(places, *, model=None, top=1, as_json=False, reject=False):
     found = []
     for file in tqdm(files, unit="picture", leave=False, disable=None if len(files) >= _MANY else True):
         try:
-            image = recognizer.read(Path(file).read_bytes())
+            with open(file, "rb") as opened:
+                data = opened.read(MAX_BYTES + 1)
+            if len(data) > MAX_BYTES:
+                raise ValueError(f"more than {MAX_BYTES:,} bytes")
+            image = recognizer.read(data)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            found.append({"file": file, "error": reason})
-            tqdm.write(f"{file}: {reason}", file=sys.stderr)
+            found.append({"file": _printable(file), "error": reason})
+            tqdm.write(f"{_printable(file)}: {reason}", file=sys.stderr)
             continue
         answer = recognizer.answer(image[None])[0]
-        entry = {"file": file} | recognizer.describe(answer, top=top, names=True)
-        if reject:
-            entry["rejected"] = answer.rejected
-        found.append(entry)
+        found.append({"file": _printable(file)} | recognizer.describe(answer, top=top, names=True, reject=reject))
+        entry = found[-1]
         if not as_json:
             tqdm.write(_text(entry, width), file=sys.stdout)
     if as_json:
@@ -58,9 +60,15 @@ def predict(places, *, model=None, top=1, as_json=False, reject=False):
     return int(any("error" in entry for entry in found))
 
 
+def _printable(file):
+    """A file's name as text that any output takes: what is no character is written as its code."""
+    return file.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _text(entry, width):
     rows = entry.get("top", [entry])
-    lines = [f"{row['class']:>3}  {row['name']:<32} {row['confidence']:7.2%}" for row in rows]
+    shown = [("-" if row["class"] is None else row["class"], row) for row in rows]
+    lines = [f"{label:>3}  {row['name']:<32} {row['confidence']:7.2%}" for label, row in shown]
     if entry.get("rejected"):
         lines[0] += "  perhaps no sign"
     return "\n".join(f"{entry['file'] if not place else '':<{width}} {line}" for place, line in enumerate(lines))

@@ -21,6 +21,7 @@ _PASS = (  # they treat each channel by itself and turn a channel of zeros into 
     layers.ReLU,
     layers.LeakyReLU,
     layers.ELU,
+    layers.ZeroPadding2D,
 )
 
 
@@ -80,40 +81,42 @@ def prune_channels(model, fraction):
     chain = plain_chain(model, "pruned")
     norms = _prunable(chain, model)
     scales = {name: np.abs(ops.convert_to_numpy(norm.gamma)) for name, norm in norms.items()}
-    everything = np.sort(np.concatenate(list(scales.values())))
-    gone = int(round(fraction * len(everything)))
-    threshold = everything[gone - 1] if gone else -1.0
-    keep = {name: np.flatnonzero((scale > threshold) | _is_largest(scale)) for name, scale in scales.items()}
+    everything = np.concatenate(list(scales.values()))
+    stays = np.ones(len(everything), bool)
+    place = np.concatenate([np.arange(len(scale)) / len(scale) for scale in scales.values()])
+    order = np.lexsort((place, everything))  # of equal scales, each layer loses the same share
+    stays[order[: round(fraction * len(everything))]] = False
+    parts = np.split(stays, np.cumsum([len(scale) for scale in scales.values()])[:-1])
+    keep = {
+        name: np.flatnonzero(part) if part.any() else np.array([scale.argmax()])
+        for (name, scale), part in zip(scales.items(), parts, strict=True)
+    }
     return _rebuilt(model, chain, keep)
-
-
-def _is_largest(scale):
-    return np.arange(len(scale)) == scale.argmax()
 
 
 def _prunable(chain, model):
     """Return {convolution's name: the BatchNorm after it} for each pair that can lose channels."""
     norms, convolution = {}, None
+    cut = False  # whether the numbers between two layers may lack channels
     for layer in chain:
-        if isinstance(layer, layers.Conv2D) and type(layer) is layers.Conv2D:
+        kind, before = type(layer), convolution
+        convolution = None
+        if kind is layers.Conv2D:
             if layer.groups != 1:
                 raise ValueError(f"Layer {layer.name!r} of {model.name} is a convolution in groups: not supported.")
-            convolution = layer
-        elif isinstance(layer, layers.BatchNormalization):
-            if convolution is not None and layer.scale and layer.center and _keeps_zero(convolution):
-                norms[convolution.name] = layer
-            convolution = None
-        elif isinstance(layer, layers.Dense | layers.Flatten):
-            convolution = None
-        elif isinstance(layer, (layers.Activation, *_PASS)):
-            if norms and not _keeps_zero(layer):
-                raise ValueError(
-                    f"Layer {layer.name!r} of {model.name} does not turn 0 into 0: a channel without scale would still "
-                    "say something after it."
-                )
-            convolution = None
-        elif layer.weights:
-            raise ValueError(f"Layer {layer.name!r} ({type(layer).__name__}) of {model.name} cannot be pruned through.")
+            convolution, cut = layer, False
+        elif kind is layers.Dense:
+            cut = False
+        elif kind is layers.BatchNormalization and before is not None:
+            if layer.scale and layer.center and _keeps_zero(before):
+                norms[before.name], cut = layer, True
+        elif cut and isinstance(layer, (layers.Activation, *_PASS)) and not _keeps_zero(layer):
+            raise ValueError(
+                f"Layer {layer.name!r} of {model.name} does not turn 0 into 0: a channel without scale would still "
+                "say something after it."
+            )
+        elif cut and not isinstance(layer, (layers.Activation, layers.Flatten, *_PASS)):
+            raise ValueError(f"Layer {layer.name!r} ({kind.__name__}) of {model.name} cannot be pruned through.")
     if not norms:
         raise ValueError(f"{model.name} has no convolution followed by BatchNormalization: nothing can be pruned.")
     return norms

@@ -80,6 +80,7 @@ class Config:
         return {name: value for name, value in asdict(self).items() if value or name not in ("mixup", "drawn")}
 
 
+@keras.saving.register_keras_serializable("kd_lib")
 class SmoothedCrossentropy(keras.losses.Loss):
     """Cross-entropy of integer labels and logits, with label smoothing (which Keras' sparse loss lacks)."""
 

@@ -6,7 +6,6 @@ below the network's threshold means: perhaps no sign at all. Left out: finding s
 taken to show one sign and little else.
 """
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,17 +80,16 @@ class Recognizer:
         if not data:
             raise ValueError("the file is empty")
         try:
-            with Image.open(io.BytesIO(data)) as image:  # reads the header alone
-                width, height = image.size
+            width, height = pixels.open_picture(data).size  # reads the header alone
         except Image.DecompressionBombError as error:
             raise ValueError(f"far more pixels than the {max_pixels:,} that are taken") from error
-        except pixels.UNREADABLE as error:
+        except Exception as error:  # damaged files make decoders fail in every way there is
             raise ValueError("not a picture in a format that is known here (PNG, JPEG, PPM, WEBP, BMP...)") from error
         if width * height > max_pixels:
             raise ValueError(f"{width} x {height} pixels; at most {max_pixels:,} are taken")
         try:
             return pixels.to_square(pixels.decode(data), self.size)
-        except (*pixels.UNREADABLE, EOFError, MemoryError, ArithmeticError, LookupError, TypeError) as error:
+        except Exception as error:
             raise ValueError(f"truncated or damaged ({error})") from error
 
     def answer(self, images):
@@ -105,8 +103,19 @@ class Recognizer:
             for row, classes in zip(found, order, strict=True)
         ]
 
-    def describe(self, answer, *, top=1, names=False):
-        """Return an answer as plain values: {"class", "confidence"}, with "name", and with "top" if more than 1."""
+    def describe(self, answer, *, top=1, names=False, reject=False):
+        """Return an answer as plain values.
+
+        Args:
+            answer: `Answer`.
+            top: number of classes; above 1 they are listed.
+            names: add the names of classes.
+            reject: say whether it is perhaps no sign; then it has no class.
+
+        Returns:
+            dict: "class" (None if rejected), "confidence", with `names` "name", with `top` above 1 the list "top" of
+            the same for each class, with `reject` the bool "rejected".
+        """
 
         def entry(place):
             label = int(answer.classes[place])
@@ -116,6 +125,8 @@ class Recognizer:
         found = entry(0)
         if top > 1:
             found["top"] = [entry(place) for place in range(min(top, len(answer.classes)))]
+        if reject:
+            found |= {"rejected": answer.rejected} | ({"class": None} if answer.rejected else {})
         return found
 
 
@@ -134,8 +145,8 @@ def find_pictures(places):
         places: list of str.
 
     Returns:
-        list of str, each file once, in the order of `places`, sorted within each. What does not exist is in it too: its
-        reader reports it.
+        list of str, each file once, in the order of `places`, sorted within each. What does not exist is in it too, and
+        a pattern that fits nothing: their reader reports them.
     """
     import glob
 
@@ -145,7 +156,7 @@ def find_pictures(places):
         if path.is_dir():
             files = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
         elif not path.exists() and glob.has_magic(place):
-            files = sorted(file for file in glob.glob(str(path), recursive=True) if Path(file).is_file())
+            files = sorted(file for file in glob.glob(str(path), recursive=True) if Path(file).is_file()) or [place]
         else:
             files = [str(path)]
         found |= dict.fromkeys(files)

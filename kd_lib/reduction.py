@@ -41,6 +41,13 @@ def as_targets(y):
     return y if isinstance(y, dict) else {"label": y}
 
 
+def weight_of(sample_weight):
+    """Return the images' weights, [batch] or None, of what Keras makes of them where y is a dict."""
+    if isinstance(sample_weight, dict):
+        return sample_weight.get("label", sample_weight.get("teacher_logits"))
+    return sample_weight
+
+
 def has_dict_target(x, y):
     """Whether y, given by itself or within a data set x, is a dict."""
     if y is None and hasattr(x, "element_spec"):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import keras
 
-from kd_lib import artifacts, models  # noqa: F401  models: its layers are needed to read an architecture
+from kd_lib import artifacts, losses, models, quantization  # noqa: F401  their layers are needed to read an architecture
+from kd_lib.builders import NAMES
 from kd_lib.datasets import load_dataset
 from kd_lib.distiller import Distiller
 from kd_lib.training import Config, fit_or_load, seeded
@@ -48,8 +49,14 @@ def replay(folder):
     """
     folder = Path(folder)
     facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if "source" in facts or "loss_source" in facts.get("distiller", {}):
+    settings = dict(facts.get("distiller", {}))
+    loss = settings.get("loss", "kd")
+    settings["loss"] = loss if isinstance(loss, str) else dict(loss) or None
+    names = {loss} if isinstance(loss, str) else {name for name, _ in loss}
+    if "source" in facts or names - set(losses.LOSSES):
         raise ValueError(f"{folder} was trained by a class or a loss that is not kd_lib's; run its notebook instead.")
+    if facts["dataset"]["name"] not in NAMES:
+        raise ValueError(f"{folder} learned from a folder of images; load that, and call fit_or_load as it was called.")
     if facts["config"]["start"] != "random":
         raise ValueError(
             f"{folder} started from other weights ({facts['config']['start']}); run notebook 05, which makes them."
@@ -59,8 +66,10 @@ def replay(folder):
     config = Config(**facts["config"])
     network = seeded(config.seed, _architecture, folder)
     if "distiller" in facts:
-        settings = dict(facts["distiller"])
-        network = Distiller(network, _teacher(settings.pop("teacher"), folder), **settings)
+        teacher = settings.pop("teacher")
+        several = isinstance(teacher, list)
+        teachers = [_teacher(one, folder) for one in (teacher if several else [teacher])]
+        network = Distiller(network, teachers if several else teachers[0], **settings)
     return fit_or_load(folder.name.rpartition("-")[0], network, dataset, config)
 
 
@@ -74,6 +83,7 @@ def _teacher(fingerprint, folder):
         return None
     for place in (folder.parent, *artifacts.places()):
         for record in place.glob("*/history.json"):
-            if json.loads(record.read_text(encoding="utf-8")).get("fingerprint") == fingerprint:
+            known = json.loads(record.read_text(encoding="utf-8")).get("fingerprint") == fingerprint
+            if known and (record.parent / "weights.npz").exists():
                 return load_model(record.parent)
     raise FileNotFoundError(f"The teacher of {folder} (weights {fingerprint}) is not at hand; train or fetch it first.")

@@ -28,6 +28,7 @@ _AMOUNTS = {
         **{"teacher_epochs": 1, "teacher_width": 4, "teacher_batch_size": 43, "teacher_limit": 430},
         **{"drawn": 43, "teacher_drawn": 43},
         **{"sweep_epochs": 1, "sweep_seeds": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,)},
+        **{"recipe_limit": 430, "recipe_epochs": 1, "recipe_seeds": (0,), "recipe_views": (1, "online")},
         **{"prune_fractions": (0.3, 0.8), "prune_epochs": 1},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 86, "mobilenet_epochs": (1, 1, 1)},
         **{"quiz_scale": "smoke"},
@@ -37,6 +38,8 @@ _AMOUNTS = {
         **{"teacher_epochs": 10, "teacher_width": 6, "teacher_batch_size": 64, "teacher_limit": 2580},
         **{"drawn": 0, "teacher_drawn": 0},
         **{"sweep_epochs": 3, "sweep_seeds": 1, "sweep_alphas": (0.0, 0.1, 0.5), "sweep_temperatures": (1.0, 4.0)},
+        **{"recipe_limit": 1290, "recipe_epochs": 6, "recipe_seeds": (0, 1, 2)},
+        **{"recipe_views": (1, 2, 4, 8, "online")},
         **{"prune_fractions": (0.2, 0.4, 0.6, 0.8), "prune_epochs": 3},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 860, "mobilenet_epochs": (4, 3, 3)},
         **{"quiz_scale": "laptop"},
@@ -47,6 +50,8 @@ _AMOUNTS = {
         **{"drawn": 20_000, "teacher_drawn": 20_000},
         **{"sweep_epochs": 4, "sweep_seeds": 1},
         **{"sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
+        **{"recipe_limit": 10_000, "recipe_epochs": 12, "recipe_seeds": (0, 1, 2, 3, 4)},
+        **{"recipe_views": (1, 2, 4, 8, "online")},
         **{"prune_fractions": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), "prune_epochs": 4},
         **{"mobilenet": "imagenet", "mobilenet_size": 96, "mobilenet_limit": None, "mobilenet_epochs": (4, 1, 3)},
         **{"quiz_scale": "laptop"},
@@ -62,10 +67,13 @@ def home(environ=None):
     return Path(value).expanduser().resolve() if value else Path.home() / ".cache" / "kd_lib"
 
 
+_CHOICES = ("signs", "gtsrb", "btsc", "cifar10", "cifar100", "imagenet")
+
+
 def _absolute(choice):
     """A file or folder as an absolute path: notebooks run in a folder of their own. A name stays a name."""
     path = Path(choice).expanduser()
-    return str(path.resolve()) if path.name != str(choice) and path.exists() else choice
+    return str(path.resolve()) if str(choice) not in _CHOICES and path.exists() else choice
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,8 @@ class Scale:
         teacher_width: `stream_width` of the teacher.
         teacher_limit: images in each split for the teacher at most; None for all.
         sweep_alphas, sweep_temperatures: the grid that notebook 04 tries on validation images.
+        recipe_limit: images in each split for the many trainings of notebook 06 at most.
+        recipe_epochs, recipe_seeds, recipe_views: their epochs, their seeds, and the numbers of views that are tried.
         prune_fractions: shares of channels that notebook 07 takes away.
         prune_epochs: passes in which a pruned student recovers.
         quiz_scale: name of the scale whose drawn-sign networks compete with the reader.
@@ -115,6 +125,10 @@ class Scale:
     sweep_epochs: int
     sweep_alphas: tuple
     sweep_temperatures: tuple
+    recipe_limit: int | None
+    recipe_epochs: int
+    recipe_seeds: tuple
+    recipe_views: tuple
     prune_fractions: tuple
     prune_epochs: int
     quiz_scale: str

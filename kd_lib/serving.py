@@ -5,9 +5,11 @@ answered by a 4xx code and a reason for each such file, beside the answers to th
 and encryption, which belong to the proxy in front.
 """
 
+import contextlib
 import functools
 import io
 import os
+import socket
 import tempfile
 import time
 from dataclasses import dataclass
@@ -28,6 +30,9 @@ from kd_lib import __version__, scale
 from kd_lib.recognition import MAX_PIXELS, Recognizer
 
 PAGE = Path(__file__).with_name("page.html")
+_PARTS = 1000  # of a request, good or bad: more are not read
+_SMALL = 1_000_000  # bytes of a request that need not wait for others
+_DECODERS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -72,15 +77,15 @@ async def _limited(stream, most):
 
 
 async def _uploaded(request, limits):
-    """Return [(name, bytes or None where it is too large)] of the files in field `images`.
+    """Return [(name, bytes, or in their place a str: why the file is refused)], in the order of the request.
 
     Raises:
         HTTPException: with what is wrong with the request as a whole.
     """
     kind = request.headers.get("content-type", "")
-    if not kind.startswith("multipart/form-data"):
+    if not kind.lower().startswith("multipart/form-data"):
         raise HTTPException(415, f"send multipart/form-data with files in the field 'images'; received {kind!r:.80}")
-    parser = _InMemory(request.headers, _limited(request.stream(), limits.request_bytes), max_files=limits.files)
+    parser = _InMemory(request.headers, _limited(request.stream(), limits.request_bytes), max_files=_PARTS)
     try:
         form = await parser.parse()
     except TooLarge:
@@ -91,19 +96,23 @@ async def _uploaded(request, limits):
     except (FormParserError, ValueError, LookupError) as error:
         raise HTTPException(400, f"the multipart body cannot be read: {error}"[:300]) from None
     try:
-        wrong = sorted({field for field, _ in form.multi_items()} - {"images"})
-        if wrong:
-            raise HTTPException(422, f"files go into the field 'images'; received {', '.join(wrong)!r:.200}")
-        parts = form.getlist("images")
-        if not all(isinstance(part, UploadFile) for part in parts):
-            raise HTTPException(422, "'images' must hold files, each with a file name, not text")
-        if not parts:
-            raise HTTPException(422, "the request holds no file in the field 'images'")
-        return [
-            (part.filename or "image", await part.read() if part.size <= limits.file_bytes else None) for part in parts
-        ]
+        found = []
+        for field, part in form.multi_items():
+            if not isinstance(part, UploadFile):
+                found.append((field, "this is text: 'images' must hold files, each with a file name"))
+            elif field != "images":
+                found.append((part.filename or field, f"files go into the field 'images'; this came in {field!r:.80}"))
+            elif len(found) >= limits.files:
+                found.append((part.filename or field, f"at most {limits.files} files in one request"))
+            elif part.size > limits.file_bytes:
+                found.append((part.filename or field, f"more than {limits.file_bytes:,} bytes"))
+            else:
+                found.append((part.filename or field, await part.read()))
     finally:
         await form.close()
+    if not found:
+        raise HTTPException(422, "the request holds no file in the field 'images'")
+    return [(name.encode("utf-8", "backslashreplace").decode(), content) for name, content in found]
 
 
 def _unique(name, taken):
@@ -128,7 +137,8 @@ def create_app(model_path=None, *, limits=None):
         FileNotFoundError, ValueError: the network cannot be used.
     """
     recognizer, limits = Recognizer(model_path), limits or Limits()
-    at_once = anyio.CapacityLimiter(os.cpu_count() or 1)  # requests whose pictures are decoded at a time: memory
+    # Memory: so many requests' pictures are decoded at a time, and so many large requests are received.
+    at_once, large = anyio.CapacityLimiter(_DECODERS), anyio.CapacityLimiter(_DECODERS)
     app = FastAPI(title="Traffic signs", version=__version__, description=__doc__.splitlines()[0])
     app.state.model_path = recognizer.path
     registry = CollectorRegistry()
@@ -143,8 +153,8 @@ def create_app(model_path=None, *, limits=None):
             key = _unique(name, taken)
             taken[key] = None
             try:
-                if data is None:
-                    raise ValueError(f"more than {limits.file_bytes:,} bytes")
+                if isinstance(data, str):
+                    raise ValueError(data)
                 images.append(recognizer.read(data, limits.pixels))
                 names.append(key)
             except ValueError as error:
@@ -155,7 +165,10 @@ def create_app(model_path=None, *, limits=None):
     async def predict(request, top, names, reject):
         if reject and recognizer.threshold is None:
             raise HTTPException(400, "this network states no threshold: it cannot reject what is no sign")
-        files = await _uploaded(request, limits)
+        announced = request.headers.get("content-length", "")
+        small = announced.isdecimal() and int(announced) <= _SMALL
+        async with contextlib.nullcontext() if small else large:
+            files = await _uploaded(request, limits)
         answers, reasons = await anyio.to_thread.run_sync(look, files, limiter=at_once)
         pictures.labels("answered").inc(len(answers) - len(reasons))
         pictures.labels("refused").inc(len(reasons))
@@ -164,10 +177,8 @@ def create_app(model_path=None, *, limits=None):
             if answer is None:
                 body[key] = {"error": reasons[key]}
                 continue
-            body[key] = recognizer.describe(answer, top=top, names=names)
-            if reject and answer.rejected:
-                body[key] |= {"class": None, "rejected": True}
-        return JSONResponse(body, 422 if reasons else 200)
+            body[key] = recognizer.describe(answer, top=top, names=names, reject=reject)
+        return JSONResponse(body, 413 if len(answers) > limits.files else 422 if reasons else 200)
 
     @app.post("/predict", summary="Name the signs in pictures", responses=_ANSWERS, openapi_extra=_UPLOAD)
     async def _predict(
@@ -205,6 +216,7 @@ def create_app(model_path=None, *, limits=None):
         return Response(generate_latest(source), media_type=CONTENT_TYPE_LATEST)
 
     page = PAGE.read_text(encoding="utf-8").replace("MAX_FILES", str(limits.files))
+    page = page.replace("CLASSES", str(len(recognizer.class_names)))
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def _page():
@@ -262,36 +274,37 @@ def serve(*, host="127.0.0.1", port=8000, model=None, workers=1, limits=None):
 
     Args:
         host: address to listen on; "0.0.0.0" for all.
-        port: TCP port; 0 for any free one (with one worker).
+        port: TCP port; 0 for any free one.
         model: path of a .tflite file; None for the student that comes with the package.
         workers: number of processes.
         limits: `Limits`.
 
     Raises:
-        FileNotFoundError, ValueError: the network cannot be used, or workers below 1.
-        OSError: the port is taken.
+        FileNotFoundError, ValueError: the network cannot be used, workers below 1, or no such port.
+        OSError: the address or the port cannot be had.
     """
     import uvicorn
+    from uvicorn.supervisors import Multiprocess
 
     if workers < 1:
         raise ValueError(f"workers must be at least 1. Received: {workers}")
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port must lie in 0..65535. Received: {port}")
     Recognizer(model)  # what is wrong with the file is said once, here
-    options = {"host": host, "port": port, "log_level": "warning", "timeout_graceful_shutdown": 30}
-    if workers == 1:
-        config = uvicorn.Config(create_app(model, limits=limits), **options)
-        socket = config.bind_socket()
-        socket.listen(config.backlog)  # from here on clients wait rather than being turned away
-        _announce(host, socket.getsockname()[1])
-        uvicorn.Server(config).run(sockets=[socket])
-        return
-    with tempfile.TemporaryDirectory(prefix="kd_lib_metrics_") as counters:
-        scale.tell_workers(counters, model=model and str(model), limits=vars(limits or Limits()))
-        _announce(host, port)
-        uvicorn.run("kd_lib.serving:worker_app", factory=True, workers=workers, **options)
-
-
-def _announce(host, port):
-    print(f"Signs are named at http://{host}:{port} (Ctrl+C ends it)", flush=True)
+    options = {"log_level": "warning", "timeout_graceful_shutdown": 30}
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # From here on clients wait rather than being turned away.
+    with socket.create_server((host, port), family=family, backlog=2048) as listening:
+        listening.set_inheritable(True)
+        address = f"[{host}]" if ":" in host else host
+        print(f"Signs are named at http://{address}:{listening.getsockname()[1]} (Ctrl+C ends it)", flush=True)
+        if workers == 1:
+            uvicorn.Server(uvicorn.Config(create_app(model, limits=limits), **options)).run(sockets=[listening])
+            return
+        with tempfile.TemporaryDirectory(prefix="kd_lib_metrics_") as counters:
+            scale.tell_workers(counters, model=model and str(model), limits=vars(limits or Limits()))
+            config = uvicorn.Config("kd_lib.serving:worker_app", factory=True, workers=workers, **options)
+            Multiprocess(config, target=uvicorn.Server(config).run, sockets=[listening]).run()
 
 
 def worker_app():

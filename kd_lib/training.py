@@ -69,11 +69,11 @@ def fit_or_load(name, model_or_distiller, dataset, config, *, progress=True):
     if not hasattr(distiller, "student"):
         distiller = Distiller(model_or_distiller, alpha=1.0)
     student, teacher = distiller.student, getattr(distiller, "teacher", None)
-    split = feeding.training_split(dataset, config)
-    check_labels(student, split, dataset)
+    feeding.check_drawn(dataset, config)
+    check_labels(student, dataset)
     if hasattr(distiller, "check_teacher"):
         distiller.check_teacher()
-    if config.mixup and (teacher is None or isinstance(teacher, cache.CachedLogits)):
+    if config.mixup and (teacher is None or getattr(getattr(distiller, "faculty", None), "cached", ())):
         raise ValueError("mixup has no labels: it needs a distiller whose teacher can be run on the mixtures.")
     artifact = artifacts.Artifact(name, _facts(distiller, student, teacher, dataset, config))
     record = artifact.load(student)
@@ -85,7 +85,7 @@ def fit_or_load(name, model_or_distiller, dataset, config, *, progress=True):
             if not loaded:
                 _check_untrained(student, artifact.folder, config)
                 student.was_trained = True  # from here on, also if it is interrupted
-                record = _train(artifact, distiller, student, teacher, dataset, split, config, progress)
+                record = _train(artifact, distiller, student, teacher, dataset, config, progress)
                 artifact.save(student, record)
     if loaded and progress:
         print(f"{name}: loaded; its training took {record['seconds']:.0f} s")
@@ -107,16 +107,26 @@ def fit_or_load(name, model_or_distiller, dataset, config, *, progress=True):
 def _check_untrained(student, folder, config):
     """Refuse a network that was trained before: its key would call the result a fresh training."""
     resumes = (folder / "checkpoint.json").exists()  # then its weights are read from there
-    if getattr(student, "was_trained", False) and config.start == "random" and not resumes:
+    named = config.start != "random" or hasattr(student, "starts_from")
+    if (getattr(student, "was_trained", False) or _has_seen_images(student)) and not named and not resumes:
         raise ValueError(
             f"{student.name} was trained before. Build it anew and train that, as `seeded` does; or, to train it "
             "further on purpose, say what its weights were: Config(start=kd_lib.artifacts.fingerprint(model), ...)."
         )
 
 
+def _has_seen_images(student):
+    """Whether a BatchNormalization's statistics are no longer those that it begins with."""
+    norms = [layer for layer in student._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    means = [ops.convert_to_numpy(norm.moving_mean) for norm in norms]
+    return any(np.any(mean != 0) for mean in means)
+
+
 def _facts(distiller, student, teacher, dataset, config):
     facts = {"dataset": dataset.fingerprint, "model": artifacts.describe_model(student), "config": config.facts()}
     facts |= (views.facts() if config.views is not None else {}) | feeding.drawn_facts(config)
+    if config.start == "random" and hasattr(student, "starts_from"):
+        facts["starts_from"] = student.starts_from
     if teacher is not None or type(distiller) is not Distiller:
         facts["distiller"] = describe_distiller(distiller)
     if type(distiller) is not Distiller:
@@ -124,7 +134,8 @@ def _facts(distiller, student, teacher, dataset, config):
     return facts
 
 
-def _train(artifact, distiller, student, teacher, dataset, split, config, progress):
+def _train(artifact, distiller, student, teacher, dataset, config, progress):
+    split = feeding.training_split(dataset, config)
     table = feeding.make_table(len(split), config)
     rounds = None if table is None else len(table)
     order = feeding.plan(
@@ -183,14 +194,17 @@ def _train(artifact, distiller, student, teacher, dataset, split, config, progre
 
 def _cached(distiller, teacher, dataset, split, config, progress):
     """Return (the answers that this training reads, [views, n, (teachers,) classes], or None; seconds they took)."""
-    if isinstance(teacher, cache.CachedLogits):
-        if config.views == "online":
-            raise ValueError('Cached logits are answers to fixed views; views="online" needs the teacher itself.')
-        teacher.check(cache.facts_of(dataset, config), len(split))
-        return teacher.logits, teacher.seconds
-    if teacher is None or config.views == "online" or getattr(getattr(distiller, "faculty", None), "pairs", ()):
+    several = teacher if isinstance(teacher, tuple) else () if teacher is None else (teacher,)
+    kept = [one for one in several if isinstance(one, cache.CachedLogits)]
+    if kept and config.views == "online":
+        raise ValueError('Cached logits are answers to fixed views; views="online" needs the teacher itself.')
+    for one in kept:
+        one.check(cache.facts_of(dataset, config), len(split))
+    if not several or config.views == "online" or getattr(getattr(distiller, "faculty", None), "pairs", ()):
         return None, 0.0  # features come from the teacher itself, and its logits with them
-    several = teacher if isinstance(teacher, tuple) else (teacher,)
-    found = [cache.cache_logits(one, dataset, config, progress=progress) for one in several]
+    found = [
+        one if isinstance(one, cache.CachedLogits) else cache.cache_logits(one, dataset, config, progress=progress)
+        for one in several
+    ]
     logits = found[0].logits if len(found) == 1 else np.stack([one.logits for one in found], axis=2)
     return logits, sum(one.seconds for one in found)

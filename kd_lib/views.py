@@ -126,7 +126,7 @@ def _light(numbers, strength, height, width):
     shadow lies. Half of the views have none.
     """
     angle, place = numbers[:, 0] * (2.0 * np.pi), (numbers[:, 1] * 2.0 - 1.0) * 0.7
-    depth = 0.8 * strength * ops.maximum(2.0 * numbers[:, 2] - 1.0, 0.0)
+    depth = ops.minimum(0.8 * strength * ops.maximum(2.0 * numbers[:, 2] - 1.0, 0.0), 1.0)
     x = (ops.arange(width, dtype="float32") + 0.5) * (2.0 / width) - 1.0
     y = (ops.arange(height, dtype="float32") + 0.5) * (2.0 / height) - 1.0
     along = ops.cos(angle)[:, None, None] * x[None, None, :] + ops.sin(angle)[:, None, None] * y[None, :, None]
@@ -149,7 +149,10 @@ def _cut_out(images, numbers, strength, height, width):
 
 
 def fit_to(network, images):
-    """Return the images at the network's input size: the smaller of two networks sees an area-resized copy."""
+    """Return the images at the network's input size: the smaller of two networks sees a resized copy.
+
+    Whole ratios average areas; others take the antialiased bilinear filter.
+    """
     size = tuple(network.input_shape[1:3])
     seen = tuple(images.shape[1:3])
     if None in size or None in seen or size == seen:

@@ -23,16 +23,19 @@ EXPECTED = {
 
 
 def notebooks(only=()):
-    """Return the paths of the course's notebooks in order, or of those whose number is in `only`.
+    """Return the paths of the notebooks `COURSE` in order, or of those whose number is in `only`.
 
     Raises:
-        ValueError: no notebook has that number; the message lists those there are.
+        ValueError: there are no notebooks, or none has that number; the message lists those there are.
     """
     found = {path.name[:2]: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    if not found:
+        raise ValueError(f"There are no notebooks in {NOTEBOOKS}: run this in a clone of the project.")
+    only = only or COURSE
     unknown = [number for number in only if number not in found]
     if unknown:
         raise ValueError(f"No notebook has the number {', '.join(unknown)}. There are: {', '.join(found)}")
-    return [path for number, path in found.items() if not only or number in only]
+    return [path for number, path in found.items() if number in only]
 
 
 def walk(scale, *, only=(), write=False, build=REPOSITORY / "build", out=print):
@@ -40,7 +43,7 @@ def walk(scale, *, only=(), write=False, build=REPOSITORY / "build", out=print):
 
     Args:
         scale: Scale; exported to the kernels as environment variables.
-        only: numbers such as "03"; none for all.
+        only: numbers such as "03"; none for 00 to 05.
         write: also store the outputs in the notebook files, without what shows photographs or warnings.
         build: folder of the HTML pages.
         out: called with each finished line.
@@ -50,7 +53,6 @@ def walk(scale, *, only=(), write=False, build=REPOSITORY / "build", out=print):
     """
     import nbformat
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     scale.export()
     build.mkdir(parents=True, exist_ok=True)
@@ -65,7 +67,7 @@ def walk(scale, *, only=(), write=False, build=REPOSITORY / "build", out=print):
             try:
                 client.execute()
                 message = None
-            except (CellExecutionError, DeadKernelError, RuntimeError) as error:
+            except Exception as error:  # a cell, the kernel, or what starts it: the others still run
                 message = _last_line(error)
                 failed.append((path.stem, message))
         _settle(notebook)

@@ -83,10 +83,10 @@ def test_weights_come_back_rounded_to_float16(tmp_path):
     assert all(value.dtype == np.float32 for value in other.get_weights())
 
 
-def test_a_weight_that_float16_cannot_hold_is_named_and_nothing_is_written(tmp_path):
+def test_a_weight_that_is_no_number_is_named_and_nothing_is_written(tmp_path):
     model = network()
-    model.get_layer("hidden").bias.assign([0, 1e6, 0, 0])
-    with pytest.raises(ValueError, match="hidden/bias of network is not finite in float16"):
+    model.get_layer("hidden").bias.assign([0, float("nan"), 0, 0])
+    with pytest.raises(ValueError, match="hidden/bias of network is not finite"):
         save_weights(model, tmp_path / "weights.npz")
     assert not names(tmp_path)
 
@@ -222,7 +222,62 @@ def test_a_corrupt_artifact_of_the_project_is_reported_and_left_where_it_is(tmp_
     assert shipped.exists()
 
 
+def test_behind_a_corrupt_artifact_that_of_the_project_is_found(tmp_path):
+    artifact = Artifact("student", {})
+    artifact.save(network(), RECORD)
+    shutil.copytree(artifact.folder, tmp_path / "shipped" / artifact.folder.name)
+    cut(artifact.folder / "weights.npz")
+    other = network(seed=1)
+    with pytest.warns(UserWarning, match="corrupt"):
+        assert artifact.load(other) is not None
+    assert_weights(other, rounded(network()))
+
+
+def test_weights_that_float16_cannot_hold_are_kept_in_float32(tmp_path):
+    model = network()
+    first, *others = model.get_weights()
+    model.set_weights([first * 0 + 1e6 + 0.5, *others])
+    artifacts.round_weights(model)
+    save_weights(model, tmp_path / "weights.npz")
+    other = network(seed=1)
+    load_weights(other, tmp_path / "weights.npz")
+    assert_weights(other, model.get_weights())
+    assert other.get_weights()[0].ravel()[0] == 1e6 + 0.5
+
+
 # Keys
+
+
+def custom(source_of_call):
+    namespace = {}
+    lines = f"class Own(layers.Layer):\n    def call(self, x):\n        return {source_of_call}\n"
+    name = f"<own {source_of_call}>"
+    linecache.cache[name] = (len(lines), None, lines.splitlines(keepends=True), name)
+    exec(compile(lines, name, "exec"), {"layers": layers, "__name__": "__main__"}, namespace)
+    return namespace["Own"]()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda: layers.GaussianNoise(0.1), lambda: layers.GaussianNoise(0.2)),
+        (lambda: layers.RandomRotation(0.1), lambda: layers.RandomRotation(0.3)),
+        (lambda: layers.Reshape((3, 2)), lambda: layers.Reshape((2, 3))),
+        (lambda: layers.ReLU(threshold=0.1), lambda: layers.ReLU()),
+        (lambda: layers.Dense(6, kernel_constraint="non_neg"), lambda: layers.Dense(6)),
+        (lambda: custom("x"), lambda: custom("x + 1")),
+        (lambda: lambda x: x * 2.0, lambda: lambda x: x * 3.0),
+        (lambda: lambda x: x * 2.0, lambda: lambda x: x + 2.0),
+    ],
+    ids=["noise", "rotation", "reshape", "threshold", "constraint", "own source", "constant", "operation"],
+)
+def test_settings_sources_and_operations_tell_networks_apart(one, other):
+    def described(layer):
+        inputs = layers.Input((6,))
+        x = layers.Reshape((6, 1, 1))(inputs) if "Rotation" in type(layer).__name__ else inputs
+        return describe_model(keras.Model(inputs, layers.Dense(2)(layers.Flatten()(layer(x)))))
+
+    assert json.dumps(described(one())) == json.dumps(described(one())) != json.dumps(described(other()))
 
 
 def test_the_key_depends_on_every_fact_and_not_on_their_order():
@@ -404,7 +459,7 @@ def test_publishing_copies_students_and_histories_of_the_committed_data(home, tm
         ("teacher", committed, True),
         ("student-0.25-other", {"dataset": {"name": "gtsrb", "limit": 10}}, True),
     ]:
-        Artifact(name, facts).save(network(), {"weights": weights, "history": {}})
+        Artifact(name, facts).save(network(), {**RECORD, "weights": weights})
     held = artifacts.publish(home / "artifacts", [committed["dataset"]], to=tmp_path / "figures" / "run")
     found = {path.parent.name.rpartition("-")[0]: set() for path in (tmp_path / "figures").rglob("*.json")}
     for path in (tmp_path / "figures").glob("run/*/*"):
@@ -417,6 +472,12 @@ def test_publishing_copies_students_and_histories_of_the_committed_data(home, tm
     monkeypatch.setattr(artifacts, "SHIPPED", (tmp_path / "figures" / "run",))
     assert Artifact("student-0.25-plain", committed).load(network()) and Artifact("try-student", committed).find()
     assert Artifact("teacher", committed).find() is None, "its weights are elsewhere, or have to be made"
+    shipped = tmp_path / "pretrained" / Artifact("student-0.25-plain", committed).folder.name
+    shipped.mkdir(parents=True)
+    monkeypatch.setattr(artifacts, "SHIPPED", (tmp_path / "again", shipped.parent))
+    Artifact("student-0.25-plain", committed).save(network(), RECORD)
+    artifacts.publish(home / "artifacts", [committed["dataset"]], to=tmp_path / "again")
+    assert not (tmp_path / "again").exists(), "what ships elsewhere is not copied"
 
 
 @keras.saving.register_keras_serializable("test_artifacts")

@@ -5,7 +5,7 @@ import math
 
 import keras
 import pytest
-from benchmarks import bench_training
+from benchmarks import bench_latency, bench_memory, bench_training
 from benchmarks.__main__ import main
 from benchmarks.timing import interleaved, ratio
 from keras import layers
@@ -24,13 +24,35 @@ def test_every_row_is_a_positive_number_with_a_unit_and_a_device(tmp_path, monke
     main(["pictures", "training", *TINY, "--path", str(path)])
     rows = json.loads(path.read_text())["rows"]
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == len(rows) == len({row["name"] for row in rows}) == 7
+    assert len(printed) == len(rows) == len({row["name"] for row in rows}) == 9
     for row, line in zip(rows, printed, strict=True):
         value = row.get("ratio", row.get("value"))
         assert math.isfinite(value) and value > 0 and row["unit"] and row["device"]
         assert line.startswith(row["name"]) and line.endswith(row["unit"])
     compared = {row["unit"] for row in rows if "ratio" in row}
-    assert compared == {"x plain student", "x keras.distillation"}
+    assert compared == {
+        f"x {what}" for what in ("plain student", "cached answers", "online", "bare loop", "student forward")
+    }
+
+
+def test_latency_is_measured_for_keras_and_litert_at_both_batch_sizes(monkeypatch, capsys):
+    def small(name, teacher_width):
+        inputs = layers.Input((32, 32, 3))
+        return keras.Model(inputs, layers.Dense(43)(layers.Flatten()(layers.AveragePooling2D(8)(inputs))), name=name)
+
+    monkeypatch.setattr(bench_latency, "_network", small)
+    bench_latency.run_alone(1, 2, "small", 4)
+    rows = json.loads(capsys.readouterr().out.rpartition("rows ")[2])
+    names = {name for name, _, _ in rows}
+    kinds = ("compiled Keras call", "Keras predict", "LiteRT float32", "LiteRT int8")
+    assert names >= {f"small, {kind}, batch {batch}" for kind in kinds for batch in (1, 32)}
+    assert len(names) == len(rows) == 11  # and two files, and a ratio
+    assert all(value > 0 for _, _, number in rows for value in number.values())
+
+
+def test_memory_is_that_of_a_process_of_its_own(tmp_path):
+    little = bench_memory._peak("", tmp_path)
+    assert 5 < little < bench_memory._peak("held = bytearray(200_000_000)", tmp_path) - 100
 
 
 def test_without_the_archives_reading_them_is_skipped_with_a_word(tmp_path, monkeypatch, capsys):
@@ -43,7 +65,7 @@ def test_without_the_archives_reading_them_is_skipped_with_a_word(tmp_path, monk
 def test_an_unknown_benchmark_is_refused_with_the_valid_ones(capsys):
     with pytest.raises(SystemExit):
         main(["sings"])
-    assert "unknown benchmark sings; choose from pictures, data, training" in capsys.readouterr().err
+    assert "unknown benchmark sings; choose from pictures, data, training, memory, latency" in capsys.readouterr().err
 
 
 def test_runs_take_turns_after_one_that_warms_up():

@@ -107,6 +107,15 @@ def test_a_teacher_with_a_smaller_input_answers_to_resized_views():
     np.testing.assert_allclose(logits[0], live, rtol=2e-3, atol=2e-3)
 
 
+def test_the_answers_of_another_teacher_are_refused(tmp_path):
+    network, other = teacher(), teacher(seed=1)
+    cached(network, split(), view_table(30, 1))
+    (path,) = (tmp_path / "home").rglob("logits.npy")
+    assert cache.CachedLogits.open(path.parent, teacher=network).teacher_fingerprint == fingerprint(network)
+    with pytest.raises(ValueError, match=f"another teacher's: .* {fingerprint(network)}, .* {fingerprint(other)}"):
+        cache.CachedLogits.open(path.parent, teacher=other)
+
+
 # Broken off, and given to a distiller
 
 
@@ -196,6 +205,22 @@ def test_two_teachers_are_cached_one_by_one_and_averaged():
     assert run.history["distillation_loss"] == pytest.approx(live.history["distillation_loss"], rel=5e-3)
 
 
+def test_one_of_two_teachers_may_be_cached_logits():
+    data, pair = data_set(), [teacher(), teacher(seed=1)]
+    kept = cache.cache_logits(pair[1], data, CONFIG, progress=False)
+    options = {"teacher_weights": [1, 3]}
+    run = fit_or_load("a", Distiller(student(), [pair[0], kept], **options), data, CONFIG, progress=False)
+    both = fit_or_load("b", Distiller(student(), pair, **options), data, CONFIG, progress=False)
+    assert run.key == both.key and run.history["loss"] == pytest.approx(both.history["loss"], rel=1e-6)
+    other = dataclasses.replace(CONFIG, view_seed=9)
+    with pytest.raises(ValueError, match="view table's seeds differ"):
+        fit_or_load("c", Distiller(student(), [pair[0], kept]), data, other, progress=False)
+    with pytest.raises(ValueError, match="Cached logits are read by kd_lib.fit_or_load"):
+        alone = Distiller(student(), kept)
+        alone.compile(run_eagerly=True)
+        alone.fit(data.train.images, data.train.labels, verbose=0)
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [({"view_seed": 4}, "view table's seeds"), ({"views": 3}, "numbers of views"), ({"strength": 0.7}, "strengths")],
@@ -212,7 +237,7 @@ def test_cached_logits_of_other_data_are_refused():
     found = cache.cache_logits(teacher(), data_set(), CONFIG, progress=False)
     with pytest.raises(ValueError, match="its data differ.*'seed': 0.*'seed': 1"):
         fit_or_load("a", Distiller(student(), found), data_set(seed=1), CONFIG, progress=False)
-    short = cache.CachedLogits(found.logits[:, :40], {"teacher": found.teacher_fingerprint})
+    short = cache.CachedLogits(found.logits[:, :40], found.facts)
     with pytest.raises(ValueError, match="of 40 images, and the training has 48"):
         fit_or_load("a", Distiller(student(), short), data_set(), CONFIG, progress=False)
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd_lib import signs
+from kd_lib import Distiller, models, replay, signs, walk
 from kd_lib.__main__ import main
+from kd_lib.datasets import load_dataset
+from kd_lib.training import Config, fit_or_load, seeded
 
 COMMANDS = "run data train distill evaluate pretrain prune export predict serve results".split()
 
@@ -113,3 +115,47 @@ def test_a_student_is_pruned_exported_and_asked(home, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)[0]["name"] in signs.CLASS_NAMES
     assert main(["results", "--scale", "smoke"]) == 0
     assert "student-0.25-int8" in capsys.readouterr().out
+
+
+def test_every_public_module_and_name_is_reached_from_one_import():
+    code = "import kd_lib; [getattr(kd_lib, name) for name in kd_lib.__all__]; kd_lib.serving.create_app"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_walk_is_00_to_05_unless_others_are_named():
+    assert [path.name[:2] for path in walk.notebooks()] == ["00", "01", "02", "03", "04", "05"]
+    assert [path.name[:2] for path in walk.notebooks(["10", "02"])] == ["02", "10"]
+
+
+def test_a_saved_network_is_found_by_a_process_that_imports_the_distiller_alone(tmp_path):
+    teacher = models.student(3, 8, width=1 / 16)
+    teacher.save(tmp_path / "teacher.keras")
+    Distiller(models.student(3, 8, width=1 / 32), teacher).save(tmp_path / "distiller.keras")
+    code = (
+        "import keras; from keras import layers; from kd_lib import Distiller\n"
+        "own = keras.Sequential([layers.Input((8, 8, 3)), layers.Flatten(), layers.Dense(3)])\n"
+        f"Distiller(own, {str(tmp_path / 'teacher.keras')!r})\n"
+        f"keras.models.load_model({str(tmp_path / 'distiller.keras')!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_training_is_repeated_from_its_folder(home):
+    dataset = load_dataset("signs", image_size=16, limit=43)
+    config = Config(epochs=1, batch_size=43, views=1)
+    teacher = fit_or_load("teacher", seeded(0, models.student, 43, 16, width=1 / 16), dataset, config, progress=False)
+
+    def learn(teachers, **options):
+        student = seeded(0, models.student, 43, 16, width=1 / 32)
+        return fit_or_load("student", Distiller(student, teachers, **options), dataset, config, progress=False)
+
+    several = {"loss": {"kd": 1.0, "dist": 0.5}, "teacher_weights": [1, 2]}
+    run = learn([teacher.model, teacher.model], **several)
+    folder = home / "artifacts" / f"student-{run.key}"
+    again = replay.replay(folder)
+    assert again.loaded and again.key == run.key
+    own = learn(teacher.model, loss=lambda student_logits, teacher_logits, temperature: 0.0 * student_logits[:, 0])
+    with pytest.raises(ValueError, match="a class or a loss that is not kd_lib's"):
+        replay.replay(home / "artifacts" / f"student-{own.key}")

@@ -477,6 +477,12 @@ def test_limit_takes_a_few_frames_a_track_for_training_and_fewer_of_more_tracks_
     assert table.labels[one].tolist() == [0, 1, 2]
 
 
+def test_limited_test_images_are_the_same_for_every_seed():
+    data = [datasets.load_dataset("signs", image_size=8, seed=seed, limit=86) for seed in (0, 1)]
+    assert data[0].test.ids.tolist() == data[1].test.ids.tolist()
+    assert data[0].validation.ids.tolist() != data[1].validation.ids.tolist()
+
+
 def test_limit_gives_what_a_small_class_lacks_to_the_others():
     table = table_of((1, 10, 10), 2)
     chosen = selection.limited(table.labels, table.groups, 14, seed=0, spread=False)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-from kd_lib import Distiller, artifacts
+from kd_lib import Distiller, artifacts, losses
 
 CLASSES = 5
 RATE = 0.5
@@ -587,6 +587,39 @@ def test_sample_weights_with_a_dict_y_weigh_both_losses(form):
     assert_alike(plain.student, distiller.student)
 
 
+def test_sample_weights_without_labels_weigh_the_distillation_loss():
+    wanted = network(seed=1)(images()).numpy()
+    weights = np.arange(12, dtype=np.float32)
+    weighed, twice = (compiled(Distiller, network(), options={"alpha": 0.0}) for _ in range(2))
+    weighed.fit(images(), {"teacher_logits": wanted}, sample_weight=weights, batch_size=12, epochs=1, verbose=0)
+    y = {"label": labels(), "teacher_logits": wanted}
+    twice.fit(images(), y, sample_weight=weights, batch_size=12, epochs=1, verbose=0)
+    assert_alike(weighed.student, twice.student)
+
+
+def test_without_labels_evaluation_shows_the_distillation_loss():
+    wanted = network(seed=1)(images()).numpy()
+    distiller = compiled(Distiller, network(), options={"alpha": 0.0, "temperature": 2.0})
+    found = distiller.evaluate(images(), {"teacher_logits": wanted}, verbose=0, return_dict=True)
+    expected = np.mean(losses.kd(distiller.student(images()), wanted, 2.0))
+    assert found["distillation_loss"] == pytest.approx(float(expected), rel=1e-4)
+    history = distiller.fit(images(), {"teacher_logits": wanted}, validation_split=0.25, verbose=0).history
+    assert set(history) == {"loss", "distillation_loss", "val_loss", "val_distillation_loss"}
+
+
+def test_alpha_that_falls_below_1_without_a_teacher_is_refused():
+    distiller = compiled(Distiller, network(), options={"alpha": 1.0})
+    distiller.fit(images(), labels(), verbose=0)
+    with pytest.raises(ValueError, match="alpha was 1 when training began"):
+        distiller.alpha = 0.5
+    given = compiled(Distiller, network(), options={"alpha": 1.0})
+    given.fit(images(), {"label": labels(), "teacher_logits": network(seed=1)(images()).numpy()}, verbose=0)
+    given.alpha = 0.5
+    other = compiled(Distiller, network(), options={"alpha": 0.5})
+    other.alpha.assign(1.0)
+    other.fit(images(), labels(), verbose=0)
+
+
 def test_weighted_metrics_use_the_sample_weights():
     weight = np.random.default_rng(5).uniform(0, 2, 12).astype(np.float32)
     distiller = compiled(
@@ -646,6 +679,27 @@ def test_a_softmax_head_is_refused_on_either_side(kind):
         Distiller(head, network())
     with pytest.raises(ValueError, match="teacher's last layer .* is a softmax.*logits"):
         Distiller(network(), head)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda x: ops.softmax(x),
+        lambda x: layers.Reshape((CLASSES,))(layers.Softmax()(x)),
+        lambda x: layers.Activation("linear")(layers.Dropout(0.1)(layers.Softmax()(x))),
+    ],
+    ids=["operation", "reshaped", "dropped"],
+)
+def test_a_softmax_that_hides_is_refused(end):
+    inner = network()
+    model = keras.Model(inner.inputs, end(inner.outputs[0]))
+    with pytest.raises(ValueError, match="is a softmax, but distillation needs logits"):
+        Distiller(network(), model)
+
+
+def test_a_student_without_a_shape_is_refused():
+    with pytest.raises(ValueError, match="The student .* has no output shape yet: use a Functional model"):
+        Distiller(keras.Sequential([layers.Dense(CLASSES)]))
 
 
 def test_unequal_class_counts_are_refused_with_both_numbers():

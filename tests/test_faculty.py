@@ -67,6 +67,14 @@ def test_every_loss_trains_through_fit(name):
     assert history[-1] < history[0]
 
 
+def test_what_is_no_loss_of_two_networks_is_refused():
+    with pytest.raises(ValueError, match="kl_divergence is a loss of labels and predictions"):
+        Distiller(network(), network(seed=1), loss=keras.losses.KLDivergence())
+    for nothing in (None, {}):
+        with pytest.raises(ValueError, match="nothing to learn from a teacher"):
+            Distiller(network(), network(seed=1), loss=nothing)
+
+
 @pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), "much", True])
 def test_a_weight_that_is_no_size_is_refused(weight):
     with pytest.raises(ValueError, match=f"weight of kd must be a finite number.*{weight}"):

@@ -68,6 +68,13 @@ def test_every_image_goes_round_all_its_views():
     assert len(set(order.view[0])) == 3, "not all images are in the same view at once"
 
 
+def test_an_image_that_comes_twice_in_an_epoch_comes_in_another_view():
+    labels = np.array([0] * 60 + [1] * 4)
+    order = plan(labels, epochs=1, batch_size=64, views=16, balance=1.0)
+    shown = list(zip(order.index.ravel().tolist(), order.view.ravel().tolist(), strict=True))
+    assert len(set(shown)) == 64 > len(set(order.index.ravel().tolist()))
+
+
 def test_without_views_there_is_one():
     assert not plan(views=None).view.any()
 

@@ -1,5 +1,6 @@
 """Tests of kd_lib.litert: files that answer as the network did, and run without TensorFlow."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -139,6 +140,15 @@ def test_damaged_and_foreign_files_are_refused(files, tmp_path):
             litert.Classifier(path)
     with pytest.raises(FileNotFoundError, match="no .tflite file at"):
         litert.Classifier(tmp_path / "absent.tflite")
+
+
+@pytest.mark.parametrize("missing", [1, 40])
+def test_a_file_whose_end_is_missing_is_refused(files, tmp_path, missing):
+    whole = litert.attach(shutil.copy(files["int8"], tmp_path / "whole.tflite"), {"class_names": ["a"] * 40})
+    cut = tmp_path / "cut.tflite"
+    cut.write_bytes(whole.read_bytes()[:-missing])
+    with pytest.raises(ValueError, match="cut.tflite is damaged or truncated"):
+        litert.Classifier(cut)
 
 
 def test_a_network_of_another_kind_is_refused(tmp_path):

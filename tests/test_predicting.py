@@ -35,7 +35,9 @@ def pictures(tmp_path):
     image.convert("P").save(folder / "palette.png")
     image.convert("RGBA").save(folder / "alpha.png")
     image.convert("CMYK").save(folder / "cmyk.jpg")
-    Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save(folder / "sixteen.png")
+    grey = np.asarray(image.convert("L"))
+    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "sixteen.png")
+    Image.fromarray(grey.astype(np.int32)).save(folder / "wide.tiff")
     turned = Image.Exif()
     turned[0x0112] = 6  # to be shown turned by a quarter
     image.transpose(Image.Transpose.ROTATE_90).save(folder / "turned.png", exif=turned)
@@ -51,7 +53,7 @@ def run(capsys, *arguments):
 def test_every_format_and_colour_mode_is_read(file, pictures, capsys):
     code, out, err = run(capsys, pictures, "--json", "--model", file)
     answers = {os.path.basename(entry["file"]): entry for entry in json.loads(out)}
-    assert code == 0 and err == "" and len(answers) == 12
+    assert code == 0 and err == "" and len(answers) == 13
     for exact in ("rgb.ppm", "rgb.bmp", "rgb.webp", "rgb.tiff", "alpha.png", "turned.png"):
         assert answers[exact] | {"file": ""} == answers["rgb.png"] | {"file": ""}
     recognizer = Recognizer(file)
@@ -60,6 +62,7 @@ def test_every_format_and_colour_mode_is_read(file, pictures, capsys):
     for close in ("photo.jpg", "palette.png", "cmyk.jpg"):
         assert np.abs(images[close] - images["rgb.png"]).mean() < 12, close
     np.testing.assert_allclose(images["sixteen.png"], images["grey.png"], atol=1)
+    np.testing.assert_array_equal(images["wide.tiff"], images["grey.png"])
 
 
 def test_pixels_reach_the_network_as_in_training(file):
@@ -98,7 +101,7 @@ def test_a_bad_file_is_reported_and_the_rest_goes_on(file, pictures, capsys):
     (pictures / "empty.png").write_bytes(b"")
     (pictures / "text.png").write_text("not a picture")
     code, out, err = run(capsys, pictures, pictures / "absent.png", "--model", file)
-    assert code == 1 and len(out.splitlines()) == 12
+    assert code == 1 and len(out.splitlines()) == 13
     reasons = dict(line.rsplit(": ", 1) for line in err.splitlines() if "cut.jpg" not in line)
     assert {os.path.basename(name): reason for name, reason in reasons.items()} == {
         "absent.png": "No such file or directory",
@@ -114,7 +117,7 @@ def test_folders_patterns_and_files_are_found_once_each(pictures, monkeypatch):
     (deeper / "one.PNG").write_bytes(b"")
     (deeper / "notes.txt").write_bytes(b"")
     names = [os.path.basename(name) for name in recognition.find_pictures([str(pictures)])]
-    assert len(names) == 13 and "one.PNG" in names and "notes.txt" not in names
+    assert len(names) == 14 and "one.PNG" in names and "notes.txt" not in names
     monkeypatch.chdir(pictures)
     assert recognition.find_pictures(["*.jpg", "photo.jpg", "more/notes.txt", "absent.png"]) == [
         "cmyk.jpg",
@@ -125,6 +128,7 @@ def test_folders_patterns_and_files_are_found_once_each(pictures, monkeypatch):
     assert recognition.find_pictures(["**/*.PNG"]) == [os.path.join("more", "one.PNG")]
     (pictures / "odd[1].png").write_bytes(b"")
     assert recognition.find_pictures(["odd[1].png"]) == ["odd[1].png"]
+    assert recognition.find_pictures(["photo.jpg", "nothing*.png"]) == ["photo.jpg", "nothing*.png"]
 
 
 def test_rejection_needs_a_threshold_and_uses_it(file, pictures, capsys, tmp_path):
@@ -150,7 +154,8 @@ def test_a_network_that_cannot_be_used_is_named(file, pictures, capsys, tmp_path
     assert code == 2 and "no .tflite file at" in err
     code, _, err = run(capsys, picture, "--model", file, "--top", 0)
     assert code == 2 and "top must be at least 1" in err
-    code, _, err = run(capsys, tmp_path / "nothing*.png", "--model", file)
+    (tmp_path / "nothing").mkdir()
+    code, _, err = run(capsys, tmp_path / "nothing", "--model", file)
     assert code == 2 and "no picture found" in err
 
 
@@ -165,6 +170,31 @@ def test_other_class_counts_need_names_and_other_shapes_are_refused(tmp_path):
     named = litert.export(student, bare, representative=images, facts={"class_names": list("abcde")})
     recognizer = Recognizer(named)
     assert recognizer.size == 16 and recognizer.class_names == tuple("abcde")
+
+
+@pytest.mark.parametrize("exif", [b"II*\0", b"II+\0" + bytes(40), b"nonsense"])
+def test_a_picture_whose_exif_is_damaged_is_read_as_it_stands(file, exif):
+    image, buffer = signs.render([3], [0], [5], image_size=32)[0], io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", exif=exif)
+    np.testing.assert_array_equal(Recognizer(file).read(buffer.getvalue()), image)
+
+
+def test_formats_that_are_programs_or_archives_are_no_pictures_here(file):
+    for kind in ("EPS", "ICO", "PDF"):
+        buffer = io.BytesIO()
+        Image.new("RGB", (32, 32)).save(buffer, kind)
+        with pytest.raises(ValueError, match="not a picture in a format that is known here"):
+            Recognizer(file).read(buffer.getvalue())
+    with pytest.raises(ValueError, match="not a picture"):
+        Recognizer(file).read(b"DDS " + (124).to_bytes(4, "little") + bytes(120))
+
+
+def test_a_name_that_is_no_text_is_answered(file, pictures, capsys):
+    odd = os.fsencode(pictures) + b"/\xff.png"
+    with open(odd, "wb") as made:
+        made.write((pictures / "rgb.png").read_bytes())
+    code, out, _ = run(capsys, os.fsdecode(odd), "--model", file, "--json")
+    assert code == 0 and json.loads(out)[0]["file"].endswith("/\\xff.png")
 
 
 def test_many_pixels_are_refused_before_they_are_decoded(file):
@@ -189,7 +219,7 @@ def test_the_command_loads_no_tensorflow_and_answers_within_a_second(file, pictu
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         seconds.append(time.perf_counter() - began)
         assert done.returncode == 0, done.stderr
-    assert min(seconds) < 1.5  # seconds; 0.4 on a quiet machine
+    assert min(seconds) < 1.0
 
 
 def test_without_a_shipped_student_it_says_how_to_make_one(monkeypatch, tmp_path, pictures, capsys):

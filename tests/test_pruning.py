@@ -61,6 +61,14 @@ def test_it_is_smaller_everywhere_and_no_layer_is_emptied():
     assert sum(layer.filters for layer in sizes[2].layers if isinstance(layer, layers.Conv2D)) == round(0.4 * 160)
 
 
+def test_of_equal_scales_no_more_than_the_fraction_goes():
+    pruned = pruning.prune_channels(models.student(7, 16), 0.1)  # never trained: every scale is 1
+    kept = [layer.filters for layer in pruned.layers if isinstance(layer, layers.Conv2D)]
+    assert sum(kept) == round(0.9 * 640) and all(
+        count >= 0.89 * full for count, full in zip(kept, [64, 64, 128, 128, 256], strict=True)
+    )
+
+
 def test_the_original_is_left_as_it_was():
     model = student()
     before = model.get_weights()
@@ -105,10 +113,11 @@ def chain(*middle, end=None):
             layers.Flatten(),
             layers.Dense(5),
             layers.BatchNormalization(),
-            layers.ReLU(),
+            layers.Activation("sigmoid"),
         ],
+        lambda: [layers.ReLU(), layers.ZeroPadding2D(1), layers.AveragePooling2D(2), layers.Flatten()],
     ],
-    ids=["global pooling", "tanh", "bare convolution", "hidden dense"],
+    ids=["global pooling", "tanh", "bare convolution", "hidden dense", "padding"],
 )
 def test_other_plain_chains_can_be_pruned(middle):
     model = chain(*middle())
@@ -136,6 +145,9 @@ def skip():
         (lambda: models.teacher(5, 16, stream_width=2, downsample=True), "Layer 'stage1_cell1_.*' of .* branch"),
         (lambda: chain(layers.Activation("sigmoid", name="s"), layers.Flatten()), "'s' of .* does not turn 0 into 0"),
         (lambda: chain(layers.LayerNormalization(name="n"), layers.Flatten()), r"'n' \(LayerNormalization\)"),
+        (lambda: chain(layers.ReLU(), layers.BatchNormalization(name="n"), layers.Flatten()), r"'n' \(BatchNorm"),
+        (lambda: chain(layers.Rescaling(1.0, offset=1.0, name="n"), layers.Flatten()), r"'n' \(Rescaling\)"),
+        (lambda: chain(layers.Reshape((-1,), name="n")), r"'n' \(Reshape\)"),
         (lambda: keras.Sequential([layers.Input((4,)), layers.Dense(3)]), "nothing can be pruned"),
     ],
 )

@@ -106,11 +106,11 @@ def tiny(size=8, **parts):
     return Dataset("tiny", ("a", "b", "c"), size, **parts)
 
 
-def network(seed=0, size=8, classes=CLASSES, rate=0.2, name="network"):
+def network(seed=0, size=8, classes=CLASSES, rate=0.2, name="network", hidden=8):
     keras.utils.set_random_seed(seed)
     inputs = layers.Input((size, size, 3), name="image")
     x = layers.AveragePooling2D(2, name="pool")(layers.Rescaling(1 / 128, -1.0, name="normalize")(inputs))
-    x = layers.Dense(8, name="hidden")(layers.Flatten(name="flatten")(x))
+    x = layers.Dense(hidden, name="hidden")(layers.Flatten(name="flatten")(x))
     x = layers.ReLU(name="relu")(layers.BatchNormalization(momentum=0.9, name="norm")(x))
     x = layers.Dropout(rate, name="dropout")(x)
     return keras.Model(inputs, layers.Dense(classes, name="logits")(x), name=name)
@@ -313,6 +313,19 @@ def test_a_damaged_checkpoint_is_reported_and_training_starts_anew(damage, inter
     assert "checkpoint cannot be used" in capsys.readouterr().out
     assert begun == [0, 1] and np.isfinite(run.history["loss"]).all()
     assert not list(home.rglob("checkpoint*"))
+
+
+def test_a_training_with_a_projector_goes_on_as_if_it_had_not_been_stopped(monkeypatch, home):
+    def distiller():
+        return Distiller(network(), network(seed=1, hidden=6), alpha=0.5, features=[("hidden", "hidden", "hint")])
+
+    whole = train(distiller(), name="whole", views="online")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint.Checkpoint, "on_epoch_begin", lambda self, epoch, logs=None: stop_at(self, epoch, 1))
+        train(distiller(), name="stopped", views="online")
+    begun = epochs_begun(monkeypatch)
+    found = train(distiller(), name="stopped", views="online")
+    assert begun == [1] and found.history == whole.history
 
 
 def test_a_checkpoint_of_a_distilled_student_holds_no_teacher(monkeypatch, home):
@@ -532,6 +545,30 @@ def test_a_trained_network_is_not_trained_on_as_if_it_were_new(home):
     with pytest.raises(ValueError, match="trained before"):
         train(model)
     assert not train(model, epochs=3, start="the first run").loaded
+
+
+def test_a_network_that_learned_elsewhere_is_not_taken_for_a_new_one(home):
+    model = network()
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+    model.fit(split(40).images, split(40).labels, verbose=0)
+    with pytest.raises(ValueError, match="network was trained before"):
+        train(model)
+    assert train(model, start="a fit of my own").model is model
+
+
+def test_what_a_network_starts_from_enters_the_key(home):
+    keys = []
+    for start in (None, "imagenet", "signs"):
+        model = network()
+        if start:
+            model.starts_from = start
+        keys.append(train(model).key)
+    assert len(set(keys)) == 3
+
+
+def test_changed_pixels_are_other_data(home):
+    brighter = Split(255 - tiny().train.images, *(getattr(tiny().train, key) for key in ("labels", "groups", "ids")))
+    assert train().key == train().key != train(dataset=tiny(train=brighter)).key
 
 
 def test_the_weights_that_are_kept_are_the_weights_that_are_measured(home):

@@ -104,6 +104,9 @@ def _class_folders(layout, path, count):
     return sorted(photos.values(), key=lambda photo: photo.id)
 
 
+_TEST_GROUPS = 10_000_000  # above all of training
+
+
 def _gtsrb(layout, folder):
     training, testing, truth = (folder / archive.name for archive in layout.archives)
     photos = _class_folders(layout, training, layout.train)
@@ -115,7 +118,7 @@ def _gtsrb(layout, folder):
         for name, label, roi in _rows(labels, tables[0], layout.classes):
             if name not in entries:
                 raise bad_archive(testing, f"{name}, listed in {truth.name}, is not there")
-            test.append(Photo(testing.name, entries[name], name, label, len(test), roi))
+            test.append(Photo(testing.name, entries[name], name, label, _TEST_GROUPS + len(test), roi))
         _count(truth, len(test), layout.test, "labels")
         _count(testing, len(entries), layout.test, "images")
     return {"train": photos, "test": test}

@@ -13,10 +13,20 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 THREADS = min(os.cpu_count() or 1, 8)
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+UNREADABLE = (OSError, ValueError, SyntaxError, NotImplementedError, Image.DecompressionBombError)
+_FORMATS = ("PNG", "JPEG", "PPM", "WEBP", "BMP", "GIF", "TIFF")
+_TURNS = {  # what undoes each orientation that EXIF knows
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def in_parallel(function, items):
@@ -80,22 +90,41 @@ def decode_png(data):
 def decode(data):
     """Return an RGB Pillow image from the bytes of any image file, upright, transparency shown on white.
 
-    The content decides, not the file name. Sixteen-bit greys are scaled to 0..255.
+    The content decides, not the file name. Sixteen-bit greys are scaled to 0..255. What a picture says of itself beside
+    its pixels may be damaged: then it is taken as it stands.
 
     Raises:
         One of `UNREADABLE`.
     """
-    image = Image.open(io.BytesIO(data))
+    image = open_picture(data)
     image.load()
-    if image.mode == "RGB" and not image.getexif():
-        return image
-    image = ImageOps.exif_transpose(image)
+    turn = _TURNS.get(_orientation(image))
     if image.mode.startswith("I"):
-        image = Image.fromarray(np.clip(np.asarray(image) / 257.0, 0, 255).astype(np.uint8))
+        values = np.clip(np.asarray(image), 0, 65535)
+        few = image.mode == "I" and values.max(initial=0) < 256  # 32 bits that hold what 8 could
+        image = Image.fromarray((values if few else values >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    return image if turn is None else image.transpose(turn)
+
+
+def open_picture(data):
+    """Return the Pillow image of some bytes, its header read; of the formats for pictures alone: Pillow knows others,
+    some of which start programs or unpack files inside files.
+
+    Raises:
+        One of `UNREADABLE`.
+    """
+    return Image.open(io.BytesIO(data), formats=_FORMATS)
+
+
+def _orientation(image):
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # Pillow's reader of EXIF fails in many ways
+        return None
 
 
 def to_square(image, size, box=None):

@@ -24,7 +24,8 @@ def split_rows(table, seed, limit):
     parts = {}
     for split, members in {"train": ~test & ~validation, "validation": validation, "test": test}.items():
         rows = np.flatnonzero(members)
-        parts[split] = rows[limited(labels[rows], groups[rows], limit, seed, spread=split != "train")]
+        spread = split != "train"
+        parts[split] = rows[limited(labels[rows], groups[rows], limit, 0 if split == "test" else seed, spread)]
     return parts
 
 

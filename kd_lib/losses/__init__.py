@@ -9,6 +9,8 @@ import inspect
 import math
 from numbers import Real
 
+import keras
+
 from kd_lib.losses.features import attention_transfer, hint, rkd
 from kd_lib.losses.logits import average, dist, dkd, kd, standardized_kd  # noqa: F401
 from kd_lib.losses.numerics import check_temperature  # noqa: F401  the distiller finds it here
@@ -23,6 +25,11 @@ def get(name):
     Raises:
         ValueError: for an unknown name; the message lists the valid ones.
     """
+    if isinstance(name, keras.losses.Loss):
+        raise ValueError(
+            f"{name.name} is a loss of labels and predictions. A distillation loss is a name ({', '.join(LOSSES)}) or "
+            "a function (student_logits, teacher_logits, temperature)."
+        )
     if callable(name):
         return name
     if name not in LOSSES:

@@ -6,9 +6,16 @@ from pathlib import Path
 from kd_lib import results
 from kd_lib.scale import REPOSITORY
 
-from . import bench_data, bench_pictures, bench_training
+from . import bench_data, bench_latency, bench_memory, bench_pictures, bench_training
 
-BENCHMARKS = {"pictures": bench_pictures, "data": bench_data, "training": bench_training}
+BENCHMARKS = {
+    "pictures": bench_pictures,
+    "data": bench_data,
+    "training": bench_training,
+    "memory": bench_memory,
+    "latency": bench_latency,
+}
+NETWORKS = ["teacher", "mobilenet_v2", "student-1.0", "student-0.5", "student-0.25", "student-0.25-pruned"]
 
 
 def main(arguments=None):
@@ -16,11 +23,14 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("which", nargs="*", metavar="|".join(BENCHMARKS), help="default: all")
     parser.add_argument("--images", type=int, default=4096, help="images drawn, augmented, and in an epoch")
-    parser.add_argument("--rounds", type=int, default=5, help="timed runs of each")
+    parser.add_argument("--rounds", type=int, default=7, help="timed runs of each")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--image-size", type=int, default=32, help="pixels")
     parser.add_argument("--student-width", type=float, default=0.25)
-    parser.add_argument("--teacher-width", type=int, default=12)
+    parser.add_argument("--teacher-width", type=int, default=16)
+    parser.add_argument("--memory-images", type=int, default=39_209, help="images of the distillation (GTSRB's)")
+    parser.add_argument("--calls", type=int, default=200, help="answers of the quickest network in a timed run")
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, help="whose latency is measured")
     parser.add_argument("--path", type=Path, default=REPOSITORY / "figures" / "bench.json", help="file of the rows")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.which) - set(BENCHMARKS))

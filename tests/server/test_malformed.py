@@ -23,11 +23,14 @@ def client(model):
 def _pictures():
     found = []
     image = Image.fromarray(signs.render([9], [0], [29], image_size=24)[0])
-    for kind in ("PNG", "JPEG", "PPM", "WEBP", "BMP", "GIF", "TIFF", "ICO", "TGA"):
-        buffer = io.BytesIO()
-        image.save(buffer, kind)
-        found.append(buffer.getvalue())
-    return found
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for kind in ("PNG", "JPEG", "PPM", "WEBP", "BMP", "GIF", "TIFF", "ICO", "TGA", "EPS"):
+        for options in {}, {"exif": turned}:
+            buffer = io.BytesIO()
+            image.save(buffer, kind, **options)
+            found.append(buffer.getvalue())
+    return [*found, b"DDS " + (124).to_bytes(4, "little") + bytes(120)]
 
 
 PICTURES = _pictures()
@@ -62,7 +65,11 @@ def uploads(draw):
     whole = draw(st.one_of(st.just(whole), st.just(whole), st.binary(max_size=100)))
     kinds = [f"multipart/form-data; boundary={boundary}"] * 4
     kinds += ["multipart/form-data", "multipart/form-data; boundary=", "text/plain", "", "multipart/mixed; boundary=b"]
-    kinds += [f"multipart/form-data; boundary={boundary}; charset=nonsense", 'multipart/form-data; boundary="']
+    kinds += [
+        f"multipart/form-data; boundary={boundary}; charset=nonsense",
+        f"multipart/form-data; boundary={boundary}; charset=utf-7",
+    ]
+    kinds += ['multipart/form-data; boundary="']
     return draw(st.sampled_from(kinds)), whole
 
 
