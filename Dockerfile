@@ -1,4 +1,4 @@
-# The server alone: docker build -t signs . && docker run -p 8000:8000 signs
+# The server alone: docker build -t signs . && docker run -p 8000:8000 signs (options of `serve` may follow)
 FROM python:3.12-slim
 WORKDIR /app
 COPY pyproject.toml README.md LICENSE ./
@@ -7,4 +7,4 @@ RUN pip install --no-cache-dir ".[serve]" && rm -rf /app/*
 USER nobody
 EXPOSE 8000
 HEALTHCHECK CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health', timeout=3)"]
-CMD ["python", "-m", "kd_lib", "serve", "--host", "0.0.0.0"]
+ENTRYPOINT ["python", "-m", "kd_lib", "serve", "--host", "0.0.0.0"]

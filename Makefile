@@ -10,7 +10,7 @@ RUN := $(BIN)/python -m kd_lib
 SCALE ?= $(or $(KD_SCALE),laptop)
 DATA ?= $(or $(KD_DATA),signs)
 TWO := -n 2 --dist loadscope
-CHOICE := --scale $(SCALE) --data $(DATA)
+CHOICE := --scale $(SCALE) --data "$(DATA)"
 
 .PHONY: help run test test-unit test-notebooks test-jax test-server bench data train results predict serve lint format clean
 .DEFAULT_GOAL := help
@@ -46,7 +46,7 @@ bench: $(READY)  ## measure speed; writes figures/bench.json
 	@$(BIN)/python -m tests.benchmarks
 
 data: $(READY)  ## prepare a data set and print its counts (DATA=gtsrb)
-	@$(RUN) data $(DATA)
+	@$(RUN) data "$(DATA)"
 
 train: $(READY)  ## train the teacher, then three students alone and three distilled (DATA, SCALE)
 	@$(RUN) evaluate teacher $(CHOICE)

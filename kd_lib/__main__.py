@@ -73,6 +73,7 @@ def _parser():
     export = add_data(add("export", _export, "make the int8 file that predict and serve run, with its card"))
     export.add_argument("--width", type=float, default=0.25, help="of the student (default 0.25)")
     export.add_argument("--seed", type=int, default=0)
+    export.add_argument("--fraction", type=float, default=0.0, help="share of the channels to prune first (default 0)")
     export.add_argument("--output", type=Path, help="the .tflite file (default: student.tflite in KD_HOME)")
     predict = commands.add_parser("predict", help="name the signs in pictures", description="Name signs in pictures.")
     predict.set_defaults(command=_predict)
@@ -189,6 +190,9 @@ def _prune(options, scale):
     teacher = course.teacher(dataset, scale)
     sparse = course.sparse(dataset, scale, options.seed, teacher, width=options.width)
     found = course.pruned(dataset, scale, sparse, options.fraction, teacher)
+    command = f"python -m kd_lib prune --data {scale.data} --fraction {options.fraction:g} --seed {options.seed}"
+    names = {"model": f"student-{options.width:g}-pruned", "method": "kd", "teacher": teacher, "command": command}
+    course.report(found, dataset, scale, **names)
     for run in (sparse, found):
         size = f"{evaluation.count_params(run.model):,} parameters, {evaluation.count_macs(run.model) / 1e6:.1f} M"
         accuracy = run.history["final_val_accuracy"][-1]
@@ -198,20 +202,33 @@ def _prune(options, scale):
 def _export(options, scale):
     from kd_lib import course, results, shipping
 
+    path = options.output or scale.home / "student.tflite"
+    if path.suffix != ".tflite":
+        raise ValueError(f"--output must end in .tflite. Received: {path}")
     dataset = _dataset(scale)
     teacher = course.teacher(dataset, scale)
-    student = course.distilled(dataset, scale, options.seed, teacher, width=options.width)
+    name = f"student-{options.width:g}"
+    command = f"python -m kd_lib export --data {scale.data} --width {options.width:g} --seed {options.seed}"
+    if options.fraction:
+        name, command = f"{name}-pruned", f"{command} --fraction {options.fraction:g}"
+        sparse = course.sparse(dataset, scale, options.seed, teacher, width=options.width)
+        student = course.pruned(dataset, scale, sparse, options.fraction, teacher)
+    else:
+        student = course.distilled(dataset, scale, options.seed, teacher, width=options.width)
+
+    def float_row():
+        rows = results.load(scale.results)["rows"] if scale.results.exists() else []
+        return next((row for row in rows if row["config"].get("key") == student.key), None)
+
+    if float_row() is None:  # its test images are read once: for this row
+        course.report(student, dataset, scale, model=name, method="kd", teacher=teacher, command=command)
     run = course.quantized(dataset, scale, student, teacher)
-    path = options.output or scale.home / "student.tflite"
     facts = shipping.ship(run, dataset, path)
     report, numbers = shipping.measure(path, dataset, teacher=teacher.model)
-    command = f"python -m kd_lib export --data {scale.data} --scale {scale.name} --width {options.width:g}"
-    names = {"model": f"student-{options.width:g}-int8", "method": "kd", "command": f"{command} --seed {options.seed}"}
-    names |= {"teacher": teacher.name, "bytes": path.stat().st_size}
-    row = course.row_of(run, report, dataset, scale, **names)
+    names = {"model": f"{name}-int8", "method": "kd", "teacher": teacher.name, "bytes": path.stat().st_size}
+    row = course.row_of(run, report, dataset, scale, **names, command=f"{command} --scale {scale.name}")
     results.append(row, scale.results)
-    floats = [each for each in results.load(scale.results)["rows"] if each["config"].get("key") == student.key]
-    shipping.write_card(path, row, numbers, report, dataset.class_names, facts, next(iter(floats), None))
+    shipping.write_card(path, row, numbers, report, dataset.class_names, facts, float_row())
     print(f"{path}: {path.stat().st_size / 1e3:.1f} kB, {row['test_accuracy']:.2%} of the test images are right")
 
 

@@ -90,7 +90,15 @@ def sparse(dataset, scale, seed, teacher_run, width=WIDTH, strength=1e-4):
 
 
 def pruned(dataset, scale, sparse_run, fraction, teacher_run=None):
-    """Return the Run of what is left of a sparse student, trained on for a while: from the teacher, or from labels."""
+    """Return the Run of what is left of a sparse student, trained on for a while: from the teacher, or from labels.
+
+    Args:
+        dataset: Dataset.
+        scale: Scale.
+        sparse_run: Run, from `sparse`.
+        fraction: share of the channels that goes, 0 to below 1.
+        teacher_run: Run of the teacher, or None to learn from labels alone.
+    """
     smaller = pruning.prune_channels(sparse_run.model, fraction)
     config = dataclasses.replace(
         sparse_run.config,
@@ -107,7 +115,15 @@ def pruned(dataset, scale, sparse_run, fraction, teacher_run=None):
 
 
 def representative(dataset, count=1000):
-    """Return training images, uint8 [count, h, w, 3], that stand for all: the ranges of activations are theirs."""
+    """Return training images that stand for all: the ranges of activations are theirs.
+
+    Args:
+        dataset: Dataset.
+        count: number of images, at most those that there are.
+
+    Returns:
+        uint8 [count, h, w, 3].
+    """
     places = np.random.default_rng(0).permutation(len(dataset.train))[:count]
     return dataset.train.images[np.sort(places)]
 

@@ -27,6 +27,16 @@ def _fitted(model, images):
     return ops.convert_to_numpy(fit_to(model, images))
 
 
+class _File:
+    """A .tflite file as a network among others."""
+
+    def __init__(self, path):
+        from kd_lib import litert
+
+        self.name, classifier = Path(path).name, litert.Classifier(path)
+        self.input_shape, self.predict_on_batch = (None, *classifier.image_size, 3), classifier.predict
+
+
 def _logits(model, images, batch_size, role):
     """Logits float32 [n, K] of a model, a .tflite path or an array of logits; refuses what is not logits."""
     if isinstance(model, np.ndarray):
@@ -38,9 +48,8 @@ def _logits(model, images, batch_size, role):
                 raise ValueError(f"a path must end in .tflite, got {str(model)!r}; load other models with Keras first")
             if not Path(model).is_file():
                 raise FileNotFoundError(f"no {role} file at {model}")
-            from kd_lib import litert
-
-            predict = litert.Classifier(model).predict
+            model = _File(model)
+            predict = model.predict_on_batch
         if predict is None:
             raise ValueError(f"the {role} must be a Keras model or a .tflite path, got {type(model).__name__}")
         parts = []
@@ -64,11 +73,11 @@ def _logits(model, images, batch_size, role):
     return logits
 
 
-def evaluate(model, split, *, teacher=None, batch_size=512):
+def evaluate(model_or_tflite_path, split, *, teacher=None, batch_size=512):
     """Run a model over a split in inference mode; no variable of any model changes.
 
     Args:
-        model: a Keras model (images 0..255 in, logits out) or the path of a .tflite file.
+        model_or_tflite_path: a Keras model (images 0..255 in, logits out) or the path of a .tflite file.
         split: what has images [n, h, w, 3], labels [n], ids [n] and a length, such as `dataset.test`.
         teacher: None, or a model, a .tflite path, or logits float [n, K]: fills `agreement`.
         batch_size: images per step; affects speed and memory only.
@@ -85,7 +94,7 @@ def evaluate(model, split, *, teacher=None, batch_size=512):
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     labels = np.asarray(split.labels).astype(np.int64)
-    logits = _logits(model, split.images, batch_size, "model")
+    logits = _logits(model_or_tflite_path, split.images, batch_size, "model")
     classes = logits.shape[1]
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(

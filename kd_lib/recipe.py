@@ -89,15 +89,23 @@ class SmoothedCrossentropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def call(self, y_true, y_pred):
+        """Return the loss of each image, [batch], for int labels [batch] and logits [batch, classes]."""
         labels = ops.one_hot(ops.cast(y_true, "int32"), y_pred.shape[-1], dtype=y_pred.dtype)
         return keras.losses.categorical_crossentropy(labels, y_pred, True, self.label_smoothing)
 
     def get_config(self):
+        """Return what the loss was made with."""
         return {"label_smoothing": self.label_smoothing, "name": self.name}
 
 
 def compile_for(distiller, config, steps_per_epoch):
-    """Compile a distiller with the optimiser, schedule and label loss of `config`."""
+    """Compile a distiller with the optimiser, schedule and label loss of `config`.
+
+    Args:
+        distiller: `Distiller`, or a class of one's own with the same `compile`.
+        config: Config.
+        steps_per_epoch: int; the schedule is a function of the step.
+    """
     warmup = max(1, round(config.warmup_epochs * steps_per_epoch))
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
@@ -117,7 +125,13 @@ def compile_for(distiller, config, steps_per_epoch):
 
 
 def reestimate_batchnorm(model, feed, steps=64):
-    """Replace BatchNorm's statistics by their mean over `steps` batches: averaged weights need their own."""
+    """Replace BatchNorm's statistics by their mean over some batches: averaged weights need their own.
+
+    Args:
+        model: keras.Model.
+        feed: iterable of (images, y), such as `feeding.batches` gives; of images as training shows them.
+        steps: number of batches at most.
+    """
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [norm.momentum for norm in norms]
     for step, (images, _) in zip(range(steps), feed, strict=False):

@@ -158,6 +158,7 @@ def test_gtsrb_holds_every_image_with_its_label_and_official_name(prepared):
 def test_no_track_lies_on_both_sides_and_every_class_is_in_validation(prepared):
     data = datasets.load_dataset("gtsrb", image_size=24)
     assert not set(data.train.groups) & set(data.validation.groups)
+    assert not (set(data.train.groups) | set(data.validation.groups)) & set(data.test.groups)
     assert set(data.validation.labels) == set(data.train.labels) == set(range(43))
 
 
@@ -166,6 +167,16 @@ def test_same_seed_same_split_and_another_seed_another(prepared):
     assert first.fingerprint == again.fingerprint != other.fingerprint
     assert set(first.validation.ids) != set(other.validation.ids)
     np.testing.assert_array_equal(first.test.images, other.test.images)
+
+
+def test_without_its_archives_what_was_made_of_them_is_enough(prepared):
+    expected = datasets.load_dataset("gtsrb", image_size=24)
+    away = (prepared / "archives").rename(prepared / "away")
+    try:
+        other = datasets.load_dataset("gtsrb", image_size=24, seed=7)
+    finally:
+        away.rename(prepared / "archives")
+    np.testing.assert_array_equal(other.test.images, expected.test.images)
 
 
 def test_crop_takes_the_annotated_box(prepared):

@@ -65,12 +65,15 @@ def rkd(student_embedding, teacher_embedding, distance_weight=25.0, angle_weight
 
     Distances are divided by their mean over pairs of two different images; the angle at image i between j and k enters
     by its cosine. The widths of the embeddings need not be equal. Differences of less than a thousandth of the mean
-    distance are taken for 0. It is computed per replica under `tf.distribute`, and sample weights do not apply.
+    distance are taken for 0. It is computed per replica under `tf.distribute`, and sample weights do not apply. The
+    angles of a batch take batch³ numbers of memory, several times: 0.5 GB each for 512 images. A single image left over
+    at the end of an epoch adds nothing.
 
     Args:
         student_embedding: float [batch, ...], batch at least 2; maps are flattened.
         teacher_embedding: float [batch, ...].
-        distance_weight, angle_weight: weights of the two parts, each a mean over all pairs and all triplets.
+        distance_weight, angle_weight: weights of the two parts, means over all batch² pairs and batch³ triplets (an
+            image with itself counts, and differs by 0).
 
     Returns:
         float32 scalar.

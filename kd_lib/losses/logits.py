@@ -41,7 +41,8 @@ def dkd(student_logits, teacher_logits, labels, temperature=4.0, alpha=1.0, beta
 
     b = (p_y, 1 - p_y) is how much the true class gets, p̂ how the other classes share among themselves. In `kd` the
     second term is multiplied by the teacher's 1 - p_y, so a sure teacher's view of the other classes hardly counts;
-    here it counts beta. With two classes there is nothing to share: the first term alone.
+    here it counts beta. With two classes there is nothing to share: the first term alone. The paper raises the loss's
+    weight from 0 over its first 20 epochs; with `Distiller`, let `alpha` fall from 1 in a callback.
 
     Args:
         student_logits: float [batch, classes].
@@ -113,6 +114,7 @@ def dist(student_logits, teacher_logits, temperature=4.0, beta=2.0, gamma=2.0):
     ρ is Pearson's correlation of softened probabilities: over the classes of each image i, and over the images of the
     batch for each class k. A correlation that does not exist, because one side is constant, counts as 0. The batch
     should hold 128 images or more. It is computed per replica under `tf.distribute`, and sample weights do not apply.
+    A single image left over at the end of an epoch, unknown while the graph is traced, adds its first term alone.
 
     Args:
         student_logits: float [batch, classes], batch at least 2.
