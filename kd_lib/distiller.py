@@ -12,6 +12,7 @@ from kd_lib import losses
 from kd_lib.checks import check_alpha, check_label_loss
 from kd_lib.faculty import Faculty, logits_of
 from kd_lib.reduction import Average, as_targets, has_dict_target, unscaled, weight_of
+from kd_lib.saving import Saved
 from kd_lib.views import fit_to
 
 if keras.backend.backend() == "tensorflow":
@@ -19,7 +20,7 @@ if keras.backend.backend() == "tensorflow":
 
 
 @keras.saving.register_keras_serializable("kd_lib")
-class Distiller(keras.Model):
+class Distiller(Saved, keras.Model):
     """Train `student` to match labels and teacher.
 
     total = alpha * label loss + (1 - alpha) * distillation loss + the student's own regularisation losses.
@@ -89,10 +90,6 @@ class Distiller(keras.Model):
     def teacher(self):
         """The teacher given at construction: None, a model, a tuple of models, or cached logits."""
         return self.faculty.teacher
-
-    def __dir__(self):
-        """All names but two: Keras saves whatever it finds under the names listed here, properties too."""
-        return [name for name in super().__dir__() if name not in ("faculty", "teacher")]
 
     @property
     def alpha(self):
@@ -251,34 +248,3 @@ class Distiller(keras.Model):
         if self.compiled and self._compile_metrics is not None and not self._compile_metrics.built:
             return {metric.name: metric.result() for metric in (self._loss_tracker, self.distillation_tracker)}
         return super().get_metrics_result()
-
-    def get_config(self):
-        """Everything but teacher and features: a reloaded distiller evaluates, predicts, and trains on given logits."""
-        return {
-            "student": keras.saving.serialize_keras_object(self.student),
-            "loss": [
-                [losses.name_of(function) or keras.saving.serialize_keras_object(function), weight]
-                for function, weight in self.faculty.terms
-            ],
-            "alpha": float(ops.convert_to_numpy(self._alpha)),
-            "temperature": float(ops.convert_to_numpy(self._temperature)),
-            "teacher_weights": self.faculty.weights if len(self.faculty.weights) > 1 else None,
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        from kd_lib import models, quantization  # noqa: F401  their layers are found once they are imported
-
-        student = keras.saving.deserialize_keras_object(config["student"])
-        loss = {keras.saving.deserialize_keras_object(name): weight for name, weight in config["loss"]}
-        return cls(**{**config, "student": student, "loss": loss})
-
-    def get_compile_config(self):
-        """What `compile` was given, serialised."""
-        return keras.saving.serialize_keras_object(self._compile_arguments()) if self.compiled else None
-
-    def compile_from_config(self, config):
-        """Compile as the saved distiller was."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)

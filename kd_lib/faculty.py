@@ -58,7 +58,7 @@ class Faculty:
         for one in self.cached:
             check_classes(student, one.logits.shape[-1])
         self.terms, self.pairs, self.projectors = losses.terms(loss), read_pairs(features), []
-        if not self.terms and not self.pairs:
+        if found and not self.terms and not self.pairs:
             raise ValueError("Without a loss and without features there is nothing to learn from a teacher.")
         if self.pairs:
             if len(self.models) != 1:
