@@ -58,7 +58,7 @@ def measure(path, dataset, teacher=None):
     report = raw.at_temperature(temperature)
     accepted = {}
     for kind in no_signs.KINDS:
-        logits = classifier.predict(no_signs.draw(kind, _NO_SIGNS, image_size=dataset.image_size, seed=1))
+        logits = classifier.predict(no_signs.draw(kind, _NO_SIGNS, image_size=classifier.image_size[0], seed=1))
         zeros = np.zeros(len(logits), np.int64)
         shown = evaluation.Report(logits, zeros, zeros).at_temperature(temperature)
         accepted[kind] = float(np.mean(shown.confidence >= threshold))
