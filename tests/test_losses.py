@@ -273,7 +273,9 @@ def test_dist_agrees_with_float64(seed, batch, classes, temperature, size, shift
 def test_one_image_has_a_kd_of_its_own():
     student, teacher = draw(batch=6)
     alone = losses.kd(student[:1], teacher[:1], 4.0)
-    assert alone.shape == (1,) and float(alone[0]) == pytest.approx(float(losses.kd(student, teacher, 4.0)[0]), rel=1e-6)
+    assert alone.shape == (1,) and float(alone[0]) == pytest.approx(
+        float(losses.kd(student, teacher, 4.0)[0]), rel=1e-6
+    )
 
 
 def test_dist_ignores_constants_added_to_an_image_and_needs_two_images():

@@ -211,6 +211,22 @@ def test_rendering_the_readme_twice_changes_nothing_and_keeps_the_rest(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["nothing", "{0}", "{1}\n{0}", "{0}{0}{1}"])
+def test_the_readme_shows_the_benchmarks_that_compare_or_sum_up(tmp_path):
+    readme, bench = tmp_path / "README.md", tmp_path / "bench.json"
+    readme.write_text(f"# Title\n\n{results.BENCH_BEGIN}\nold\n{results.BENCH_END}\n\nThe end.\n")
+    for name, unit, number in (
+        ("drawing", "images/s", {"value": 5123.4}),
+        ("an epoch", "x plain", {"ratio": 1.034}),
+        ("student, batch 1", "ms", {"value": 0.3}),
+        ("student, file", "kB", {"value": 90.0}),
+    ):
+        results.append_bench(name, unit, **number, path=bench)
+    results.render_bench(readme, bench)
+    text = readme.read_text()
+    assert "| drawing | 5,123 | images/s |\n| an epoch | 1.03 | x plain |" in text and "batch 1" not in text
+    assert text.startswith("# Title") and text.endswith("The end.\n") and "kB" not in text
+
+
 def test_rendering_fails_clearly_without_both_markers(tmp_path, text):
     readme, path = tmp_path / "README.md", tmp_path / "results.json"
     results.append(make_row(), path)

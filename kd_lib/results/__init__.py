@@ -10,10 +10,22 @@ from kd_lib.results.environment import environment
 from kd_lib.results.files import add_comparison, append, append_bench, load, merge
 from kd_lib.results.published import PUBLISHED, Mark
 from kd_lib.results.rows import COMMITTED, FIELDS, make_row, validate
-from kd_lib.results.tables import BEGIN, END, render, summarise, table, wilson_interval
+from kd_lib.results.tables import (
+    BEGIN,
+    BENCH_BEGIN,
+    BENCH_END,
+    END,
+    render,
+    render_bench,
+    summarise,
+    table,
+    wilson_interval,
+)
 
 __all__ = [
     "BEGIN",
+    "BENCH_BEGIN",
+    "BENCH_END",
     "COMMITTED",
     "END",
     "FIELDS",
@@ -28,6 +40,7 @@ __all__ = [
     "make_row",
     "merge",
     "render",
+    "render_bench",
     "summarise",
     "table",
     "validate",

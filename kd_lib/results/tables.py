@@ -1,5 +1,6 @@
 """Rows in words and tables: means over seeds, intervals, and the table of the README."""
 
+import json
 import math
 import statistics
 from pathlib import Path
@@ -13,6 +14,7 @@ _COLUMNS = (
     "Agrees with teacher %", "Parameters", "MACs",
 )  # fmt: skip
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+BENCH_BEGIN, BENCH_END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
 def wilson_interval(correct, total, level=0.95):
@@ -166,11 +168,38 @@ def render(readme_path, results_path):
     """
     if not Path(results_path).exists():
         raise FileNotFoundError(f"no results file at {results_path}; run the notebooks first, or give another path")
-    readme = Path(readme_path).read_text(encoding="utf-8")
-    if readme.count(BEGIN) != 1 or readme.count(END) != 1 or readme.index(BEGIN) > readme.index(END):
-        raise ValueError(f"{readme_path} must hold the line {BEGIN} once and then the line {END} once; add them")
     document = load(results_path)
-    head, tail = readme.split(BEGIN)[0], readme.split(END)[1]
-    text = table(document["rows"], document["comparisons"])
-    with writing(readme_path) as temporary:
-        temporary.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}", encoding="utf-8")
+    _put_between(readme_path, BEGIN, END, table(document["rows"], document["comparisons"]))
+
+
+def render_bench(readme_path, bench_path):
+    """Replace what stands between the markers of a README by the benchmarks that compare or sum up.
+
+    Args:
+        readme_path: a Markdown file that holds the lines `BENCH_BEGIN` and `BENCH_END` once each, in this order.
+        bench_path: the file that `append_bench` wrote; must exist. Latencies and sizes of single networks stay there.
+
+    Raises:
+        FileNotFoundError: one of the files is missing.
+        ValueError: the markers are missing, repeated or in the wrong order; the file is left as it was.
+    """
+    rows = [row for row in json.loads(Path(bench_path).read_text(encoding="utf-8"))["rows"] if _sums_up(row)]
+    lines = ["| measured | | |", "|---|--:|---|"]
+    for row in rows:
+        value = row.get("ratio", row.get("value"))
+        lines.append(f"| {row['name']} | {value:,.{0 if value >= 100 else 2}f} | {row['unit']} |")
+    devices = sorted({row["device"] for row in rows})
+    _put_between(readme_path, BENCH_BEGIN, BENCH_END, "\n".join([*lines, "", f"On {', '.join(devices)}."]))
+
+
+def _sums_up(row):
+    return "ratio" in row or (row["unit"] != "kB" and ", batch " not in row["name"])
+
+
+def _put_between(path, begin, end, text):
+    readme = Path(path).read_text(encoding="utf-8")
+    if readme.count(begin) != 1 or readme.count(end) != 1 or readme.index(begin) > readme.index(end):
+        raise ValueError(f"{path} must hold the line {begin} once and then the line {end} once; add them")
+    head, tail = readme.split(begin)[0], readme.split(end)[1]
+    with writing(path) as temporary:
+        temporary.write_text(f"{head}{begin}\n\n{text}\n\n{end}{tail}", encoding="utf-8")

@@ -15,6 +15,7 @@ BENCHMARKS = {
     "memory": bench_memory,
     "latency": bench_latency,
 }
+COMMITTED = REPOSITORY / "figures" / "bench.json"
 NETWORKS = ["teacher", "mobilenet_v2", "student-1.0", "student-0.5", "student-0.25", "student-0.25-pruned"]
 
 
@@ -31,7 +32,7 @@ def main(arguments=None):
     parser.add_argument("--memory-images", type=int, default=39_209, help="images of the distillation (GTSRB's)")
     parser.add_argument("--calls", type=int, default=200, help="answers of the quickest network in a timed run")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, help="whose latency is measured")
-    parser.add_argument("--path", type=Path, default=REPOSITORY / "figures" / "bench.json", help="file of the rows")
+    parser.add_argument("--path", type=Path, default=COMMITTED, help="file of the rows")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.which) - set(BENCHMARKS))
     if unknown:
@@ -41,6 +42,8 @@ def main(arguments=None):
             (value,) = number.values()
             print(f"{name:<58} {value:>12,.2f} {unit}", flush=True)
             results.append_bench(name, unit, **number, path=options.path)
+    if options.path == COMMITTED:
+        results.render_bench(REPOSITORY / "README.md", COMMITTED)
 
 
 if __name__ == "__main__":
