@@ -210,7 +210,6 @@ def test_rendering_the_readme_twice_changes_nothing_and_keeps_the_rest(tmp_path)
     assert "old" not in once and "student-0.25" in once
 
 
-@pytest.mark.parametrize("text", ["nothing", "{0}", "{1}\n{0}", "{0}{0}{1}"])
 def test_the_readme_shows_the_benchmarks_that_compare_or_sum_up(tmp_path):
     readme, bench = tmp_path / "README.md", tmp_path / "bench.json"
     readme.write_text(f"# Title\n\n{results.BENCH_BEGIN}\nold\n{results.BENCH_END}\n\nThe end.\n")
@@ -227,6 +226,7 @@ def test_the_readme_shows_the_benchmarks_that_compare_or_sum_up(tmp_path):
     assert text.startswith("# Title") and text.endswith("The end.\n") and "kB" not in text
 
 
+@pytest.mark.parametrize("text", ["nothing", "{0}", "{1}\n{0}", "{0}{0}{1}"])
 def test_rendering_fails_clearly_without_both_markers(tmp_path, text):
     readme, path = tmp_path / "README.md", tmp_path / "results.json"
     results.append(make_row(), path)
