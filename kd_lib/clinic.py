@@ -163,6 +163,38 @@ def case_7(epochs, mistake=True):
     return found
 
 
+def when_not(epochs):
+    """Students alone and distilled in four situations, as many steps in each.
+
+    Args:
+        epochs: passes over the whole ward.
+
+    Returns:
+        dict: situation -> (accuracy of the teacher, of the plain student, of the distilled one) on other signs, 0..1.
+    """
+    (x, y), check = ward(), ward(30, first_track=50)
+    wide, twin = student(seed=1, width=0.5), student(seed=1)
+    for teacher in (wide, twin):
+        _fit(_compile(teacher), x, y, epochs, None)
+
+    def accuracy(network):
+        return float(np.mean(network.predict(check[0], verbose=0).argmax(axis=1) == check[1]))
+
+    found = {}
+    for name, teacher, width, count in (
+        ("few images", wide, 0.25, len(x) // 10),
+        ("many images", wide, 0.25, len(x)),
+        ("teacher of the same size", twin, 0.25, len(x)),
+        ("student too weak", wide, 1 / 64, len(x)),
+    ):
+        plain, distiller = _compile(student(width=width)), Distiller(student(width=width), teacher)
+        distiller.compile(keras.optimizers.AdamW(RATE))
+        for learner in (plain, distiller):
+            _fit(learner, x[:count], y[:count], epochs * (len(x) // count), None)
+        found[name] = accuracy(teacher), accuracy(plain), accuracy(distiller.student)
+    return found
+
+
 def gap_of_shift(loss):
     """How much a loss on logits changes when a constant is added to all the teacher's: 0 for a right one."""
     student_logits, teacher_logits = np.random.default_rng(0).normal(0, 3, (2, 64, 10)).astype("float32")

@@ -191,6 +191,16 @@ def test_table_orders_teacher_plain_distilled_and_says_what_was_compared():
     assert "|" not in plain and "99.30" in plain and max(map(len, plain.splitlines()[1:8])) <= 130
 
 
+def test_two_runs_stand_side_by_side(tmp_path):
+    path = tmp_path / "results.json"
+    for row in (make_row(seed=0, errors=2), make_row(seed=1, errors=4), make_row(crop=True, errors=50)):
+        results.append(row, path)
+    wanted = [("student-0.25", "plain", None), ("student-0.25", "kd", "teacher")]
+    head, plain, distilled = results.side_by_side(wanted, path, dataset="gtsrb", scale="full").splitlines()
+    assert "yours" in head and head.index("yours") == plain.index("97.00% (91.55 to 98.97), 3.0 ± 1.4")
+    assert distilled.split() == ["student-0.25", "kd", "from", "teacher", "-", "-"] or "ours" in head
+
+
 def test_table_keeps_datasets_apart_and_leaves_out_rows_without_a_test():
     rows = [make_row(), make_row(dataset="signs"), make_row(crop=True)]
     assert results.table(rows).count("test images") == 3

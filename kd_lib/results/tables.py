@@ -8,6 +8,7 @@ from pathlib import Path
 from kd_lib.files import writing
 from kd_lib.results.files import load
 from kd_lib.results.rows import GROUP
+from kd_lib.scale import REPOSITORY
 
 _COLUMNS = (
     "Model", "Trained", "Teacher", "Input", "Seeds", "Test accuracy %", "95 % interval", "Test errors",
@@ -153,6 +154,43 @@ def table(rows, comparisons=(), *, markdown=True):
         ]
         blocks.append("\n".join(block + ([""] if markdown and notes else []) + notes))
     return "\n\n".join(blocks) or "No test results yet."
+
+
+def side_by_side(wanted, path, *, dataset, scale):
+    """Set this run's results beside the committed ones, on GTSRB at full scale: whole images, not refitted.
+
+    Args:
+        wanted: list of (model, method, teacher's name or None), a line for each.
+        path: results file of this run.
+        dataset, scale: names in its rows.
+
+    Returns:
+        The text: accuracy, its 95 % interval, and mean errors ± standard deviation over seeds; "-" where there is none.
+    """
+    columns = []
+    for place, *named in ((path, dataset, scale), (REPOSITORY / "figures" / "results.json", "gtsrb", "full")):
+        rows = [
+            row
+            for row in load(place)["rows"]
+            if [row["dataset"], row["scale"]] == named and not row["crop"] and not row["refit"]
+        ]
+        columns.append(
+            {tuple(group[key] for key in ("model", "method", "teacher")): group for group in summarise(rows)}
+        )
+
+    def text(group):
+        if group is None:
+            return "-"
+        low, high = group["interval"]
+        errors = f"{group['errors']:.1f} ± {group['errors_sd']:.1f}" if group["seeds"] > 1 else f"{group['errors']:.0f}"
+        return f"{group['accuracy']:.2%} ({100 * low:.2f} to {100 * high:.2f}), {errors}"
+
+    lines = [f"{'test accuracy (95 % interval), errors':40}{'yours':40}ours (GTSRB, full)"]
+    for model, method, teacher in wanted:
+        name = f"{model} {method}" + (f" from {teacher}" if teacher else "")
+        cells = [text(column.get((model, method, teacher))) for column in columns]
+        lines.append(f"{name:40}{cells[0]:40}{cells[1]}")
+    return "\n".join(lines)
 
 
 def render(readme_path, results_path):
