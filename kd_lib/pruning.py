@@ -47,8 +47,8 @@ def sparse(model, strength=1e-4):
 
     def copy(layer):
         config = layer.get_config()
-        if isinstance(layer, layers.BatchNormalization) and strength:
-            config["gamma_regularizer"] = keras.regularizers.L1(strength)
+        if isinstance(layer, layers.BatchNormalization):
+            config["gamma_regularizer"] = keras.regularizers.L1(strength) if strength else None
         return type(layer).from_config(config)
 
     made = keras.models.clone_model(model, clone_function=copy)
@@ -76,6 +76,15 @@ def prune_channels(model, fraction):
 
     Source: Liu et al. 2017, arXiv 1708.06519, section 3.
     """
+    return _rebuilt(model, plain_chain(model, "pruned"), surviving(model, fraction))
+
+
+def surviving(model, fraction):
+    """Return which channels `prune_channels` keeps: {convolution's name: int array of their places}.
+
+    Args:
+        model, fraction: as for `prune_channels`, which says what is refused.
+    """
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction must lie in [0, 1). Received: {fraction!r}")
     chain = plain_chain(model, "pruned")
@@ -87,11 +96,10 @@ def prune_channels(model, fraction):
     order = np.lexsort((place, everything))  # of equal scales, each layer loses the same share
     stays[order[: round(fraction * len(everything))]] = False
     parts = np.split(stays, np.cumsum([len(scale) for scale in scales.values()])[:-1])
-    keep = {
+    return {
         name: np.flatnonzero(part) if part.any() else np.array([scale.argmax()])
         for (name, scale), part in zip(scales.items(), parts, strict=True)
     }
-    return _rebuilt(model, chain, keep)
 
 
 def _prunable(chain, model):
