@@ -15,12 +15,16 @@ from pathlib import Path
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # It also reports every library that it looks for in vain; what goes wrong in earnest is raised as an exception.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# A course evaluates many models, each traced once; TensorFlow takes that for one function traced again and again.
-logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
+# A course evaluates many models, each traced once; TensorFlow takes that for one function traced again and again. It
+# also reports each file of a conversion.
+logging.getLogger("tensorflow").addFilter(
+    lambda record: not any(word in record.getMessage() for word in ("retracing", "Assets written"))
+)
 
 VARIABLES = ("KD_SCALE", "KD_DATA", "KD_HOME", "KD_MOBILENET")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+_LOSSES = ("dkd", "dist", "standardized_kd", "kd + attention", "kd + hint", "kd + rkd")
 # One row a scale.
 _AMOUNTS = {
     "smoke": {
@@ -29,6 +33,7 @@ _AMOUNTS = {
         **{"drawn": 43, "teacher_drawn": 43},
         **{"sweep_epochs": 1, "sweep_seeds": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,)},
         **{"recipe_limit": 430, "recipe_epochs": 1, "recipe_seeds": (0,), "recipe_views": (1, "online")},
+        **{"recipe_losses": ("dist", "kd + hint")},
         **{"prune_fractions": (0.3, 0.8), "prune_epochs": 1},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 86, "mobilenet_epochs": (1, 1, 1)},
         **{"quiz_scale": "smoke"},
@@ -39,7 +44,7 @@ _AMOUNTS = {
         **{"drawn": 0, "teacher_drawn": 0},
         **{"sweep_epochs": 3, "sweep_seeds": 1, "sweep_alphas": (0.0, 0.1, 0.5), "sweep_temperatures": (1.0, 4.0)},
         **{"recipe_limit": 1290, "recipe_epochs": 6, "recipe_seeds": (0, 1, 2)},
-        **{"recipe_views": (1, 2, 4, 8, "online")},
+        **{"recipe_views": (1, 2, 4, 8, "online"), "recipe_losses": _LOSSES},
         **{"prune_fractions": (0.2, 0.4, 0.6, 0.8), "prune_epochs": 3},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 860, "mobilenet_epochs": (4, 3, 3)},
         **{"quiz_scale": "laptop"},
@@ -51,7 +56,7 @@ _AMOUNTS = {
         **{"sweep_epochs": 4, "sweep_seeds": 1},
         **{"sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
         **{"recipe_limit": 10_000, "recipe_epochs": 12, "recipe_seeds": (0, 1, 2, 3, 4)},
-        **{"recipe_views": (1, 2, 4, 8, "online")},
+        **{"recipe_views": (1, 2, 4, 8, "online"), "recipe_losses": _LOSSES},
         **{"prune_fractions": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), "prune_epochs": 4},
         **{"mobilenet": "imagenet", "mobilenet_size": 64, "mobilenet_limit": None, "mobilenet_epochs": (4, 1, 3)},
         **{"quiz_scale": "laptop"},
@@ -95,7 +100,8 @@ class Scale:
         teacher_limit: images in each split for the teacher at most; None for all.
         sweep_alphas, sweep_temperatures: the grid that notebook 04 tries on validation images.
         recipe_limit: images in each split for the many trainings of notebook 06 at most.
-        recipe_epochs, recipe_seeds, recipe_views: their epochs, their seeds, and the numbers of views that are tried.
+        recipe_epochs, recipe_seeds: their epochs and seeds.
+        recipe_views, recipe_losses: the numbers of views and the losses that are tried there.
         prune_fractions: shares of channels that notebook 07 takes away.
         prune_epochs: passes in which a pruned student recovers.
         quiz_scale: name of the scale whose drawn-sign networks compete with the reader.
@@ -129,6 +135,7 @@ class Scale:
     recipe_epochs: int
     recipe_seeds: tuple
     recipe_views: tuple
+    recipe_losses: tuple
     prune_fractions: tuple
     prune_epochs: int
     quiz_scale: str
