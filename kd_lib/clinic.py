@@ -37,6 +37,8 @@ def _compile(network, **options):
 
 
 def _fit(network, x, y, epochs, check, **options):
+    if not network.optimizer.built:
+        network.optimizer.build(network.trainable_variables)  # made within the first step, it is traced twice
     return network.fit(x, y, 32, epochs, verbose=0, validation_data=check, **options).history
 
 
