@@ -239,7 +239,8 @@ def _predict(options, scale):
 
 
 def _serve(options, scale):
-    from kd_lib.serving import Limits, serve
+    from kd_lib.serving import serve
+    from kd_lib.uploads import Limits
 
     limits = Limits(options.max_files, options.max_request_bytes, options.max_file_bytes, options.max_pixels)
     with contextlib.suppress(KeyboardInterrupt):

@@ -12,7 +12,6 @@ import os
 import socket
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -22,97 +21,14 @@ from fastapi import Path as PathParameter
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
-from python_multipart.exceptions import FormParserError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from kd_lib import __version__, scale
-from kd_lib.recognition import MAX_PIXELS, Recognizer
+from kd_lib.recognition import Recognizer
+from kd_lib.uploads import Limits, uploaded
 
 PAGE = Path(__file__).with_name("page.html")
-_PARTS = 1000  # of a request, good or bad: more are not read
 _SMALL = 1_000_000  # bytes of a request that need not wait for others
 _DECODERS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one request may hold.
-
-    Attributes:
-        files: number of files.
-        request_bytes: bytes in all.
-        file_bytes: bytes of one file.
-        pixels: of one picture.
-    """
-
-    files: int = 64
-    request_bytes: int = 64_000_000
-    file_bytes: int = 16_000_000
-    pixels: int = MAX_PIXELS
-
-    def __post_init__(self):
-        for name, value in vars(self).items():
-            if value < 1:
-                raise ValueError(f"the limit of {name} must be at least 1. Received: {value}")
-
-
-class TooLarge(Exception):
-    """The request holds more bytes than the limit."""
-
-
-class _InMemory(MultiPartParser):
-    """Starlette's parser, which would move large files to disk."""
-
-    spool_max_size = 2**62
-
-
-async def _limited(stream, most):
-    size = 0
-    async for chunk in stream:
-        size += len(chunk)
-        if size > most:
-            raise TooLarge
-        yield chunk
-
-
-async def _uploaded(request, limits):
-    """Return [(name, bytes, or in their place a str: why the file is refused)], in the order of the request.
-
-    Raises:
-        HTTPException: with what is wrong with the request as a whole.
-    """
-    kind = request.headers.get("content-type", "")
-    if not kind.lower().startswith("multipart/form-data"):
-        raise HTTPException(415, f"send multipart/form-data with files in the field 'images'; received {kind!r:.80}")
-    parser = _InMemory(request.headers, _limited(request.stream(), limits.request_bytes), max_files=_PARTS)
-    try:
-        form = await parser.parse()
-    except TooLarge:
-        raise HTTPException(413, f"more than {limits.request_bytes:,} bytes in one request") from None
-    except MultiPartException as error:
-        code = 413 if "Too many" in error.message else 400
-        raise HTTPException(code, f"the multipart body cannot be read: {error.message}") from None
-    except (FormParserError, ValueError, LookupError) as error:
-        raise HTTPException(400, f"the multipart body cannot be read: {error}"[:300]) from None
-    try:
-        found = []
-        for field, part in form.multi_items():
-            if not isinstance(part, UploadFile):
-                found.append((field, "this is text: 'images' must hold files, each with a file name"))
-            elif field != "images":
-                found.append((part.filename or field, f"files go into the field 'images'; this came in {field!r:.80}"))
-            elif len(found) >= limits.files:
-                found.append((part.filename or field, f"at most {limits.files} files in one request"))
-            elif part.size > limits.file_bytes:
-                found.append((part.filename or field, f"more than {limits.file_bytes:,} bytes"))
-            else:
-                found.append((part.filename or field, await part.read()))
-    finally:
-        await form.close()
-    if not found:
-        raise HTTPException(422, "the request holds no file in the field 'images'")
-    return [(name.encode("utf-8", "backslashreplace").decode(), content) for name, content in found]
 
 
 def _unique(name, taken):
@@ -168,7 +84,7 @@ def create_app(model_path=None, *, limits=None):
         announced = request.headers.get("content-length", "")
         small = announced.isdecimal() and int(announced) <= _SMALL
         async with contextlib.nullcontext() if small else large:
-            files = await _uploaded(request, limits)
+            files = await uploaded(request, limits)
         answers, reasons = await anyio.to_thread.run_sync(look, files, limiter=at_once)
         pictures.labels("answered").inc(len(answers) - len(reasons))
         pictures.labels("refused").inc(len(reasons))
@@ -284,7 +200,6 @@ def serve(*, host="127.0.0.1", port=8000, model=None, workers=1, limits=None):
         OSError: the address or the port cannot be had.
     """
     import uvicorn
-    from uvicorn.supervisors import Multiprocess
 
     if workers < 1:
         raise ValueError(f"workers must be at least 1. Received: {workers}")
@@ -293,18 +208,17 @@ def serve(*, host="127.0.0.1", port=8000, model=None, workers=1, limits=None):
     Recognizer(model)  # what is wrong with the file is said once, here
     options = {"log_level": "warning", "timeout_graceful_shutdown": 30}
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # From here on clients wait rather than being turned away.
+    # One process listens from here on: clients wait rather than being turned away.
     with socket.create_server((host, port), family=family, backlog=2048) as listening:
-        listening.set_inheritable(True)
-        address = f"[{host}]" if ":" in host else host
-        print(f"Signs are named at http://{address}:{listening.getsockname()[1]} (Ctrl+C ends it)", flush=True)
+        port = listening.getsockname()[1]
+        print(f"Signs are named at http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl+C ends it)", flush=True)
         if workers == 1:
             uvicorn.Server(uvicorn.Config(create_app(model, limits=limits), **options)).run(sockets=[listening])
             return
-        with tempfile.TemporaryDirectory(prefix="kd_lib_metrics_") as counters:
-            scale.tell_workers(counters, model=model and str(model), limits=vars(limits or Limits()))
-            config = uvicorn.Config("kd_lib.serving:worker_app", factory=True, workers=workers, **options)
-            Multiprocess(config, target=uvicorn.Server(config).run, sockets=[listening]).run()
+    with tempfile.TemporaryDirectory(prefix="kd_lib_metrics_") as counters:
+        scale.tell_workers(counters, model=model and str(model), limits=vars(limits or Limits()))
+        where = {"host": host, "port": port, "workers": workers}
+        uvicorn.run("kd_lib.serving:worker_app", factory=True, **where, **options)
 
 
 def worker_app():

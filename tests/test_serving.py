@@ -15,7 +15,8 @@ from PIL import Image
 
 from kd_lib import signs
 from kd_lib.recognition import Recognizer
-from kd_lib.serving import Limits, create_app, serve
+from kd_lib.serving import create_app, serve
+from kd_lib.uploads import Limits
 
 
 def png(image):
