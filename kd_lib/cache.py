@@ -16,7 +16,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kd_lib import artifacts, views
+from kd_lib import artifacts, graphs, views
 from kd_lib.checkpoint import SECONDS_A_LINE
 from kd_lib.feeding import drawn_facts, make_table, training_split
 from kd_lib.files import lock, write_json
@@ -188,7 +188,7 @@ def _opened(path, shape):
 def _asker(teacher, split, table, strength):
     """Return a function (view, rows) -> the teacher's answers, float32 [rows, classes]."""
     asked = _Asked(teacher, strength if table is not None else 0.0)
-    asked.compile()
+    asked.compile(run_eagerly=graphs.eager((1 if table is None else len(table)) * len(split) / BLOCK))
 
     def ask(view, rows):
         images = np.asarray(split.images[rows])

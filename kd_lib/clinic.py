@@ -4,6 +4,8 @@ A patient is a function that trains and returns what its owner saw. The mistake 
 notebook shows the symptom first and these lines afterwards. Left out: the diagnosis, which is the notebook's.
 """
 
+import functools
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -30,10 +32,22 @@ def student(seed=0, width=0.25):
     return seeded(seed, models.student, len(CLASSES), width=width)
 
 
+@functools.lru_cache
+def _trained(epochs, seed, width):
+    """A student that has learned the ward: what several patients begin with. Nobody trains it further."""
+    network = _compile(student(seed, width))
+    history = _fit(network, *ward(), epochs, ward(30, first_track=50))
+    return network, history
+
+
 def _compile(network, **options):
     options = {"loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "metrics": ["accuracy"]} | options
     network.compile(keras.optimizers.AdamW(RATE), **options)
     return network
+
+
+def _answers(network, images):
+    return np.argmax(network(images, training=False), axis=1)
 
 
 def _fit(network, x, y, epochs, check, **options):
@@ -116,18 +130,18 @@ def case_5(epochs, mistake=True):
     for epoch in range(epochs):
         turned = np.random.default_rng(epoch).random(len(x)) < (0.5 if mistake else 0.0)
         _fit(network, np.where(turned[:, None, None, None], x[:, :, ::-1], x), y, 1, None)
-    answers = network.predict(held_out, verbose=0).argmax(axis=1)
+    answers = _answers(network, held_out)
     return {"recall": [float(np.mean(answers[truth == label] == label)) for label in range(len(CLASSES))]}
 
 
 def case_6(epochs, mistake=True):
     """A student alone and the same student distilled: the teacher helps from the first epoch on."""
     (x, y), check = ward(), ward(30, first_track=50)
-    teacher = _compile(student(seed=1, width=0.5))
-    _fit(teacher, x, y, epochs, None)
-    plain = _compile(student())
-    alone = _fit(plain, x, y, epochs, check)
-    pupil = plain if mistake else student()
+    teacher, _ = _trained(epochs, seed=1, width=0.5)
+    plain, alone = _trained(epochs, seed=0, width=0.25)
+    pupil = student()
+    if mistake:
+        pupil.set_weights(plain.get_weights())  # the student that was trained just now
     distiller = Distiller(pupil, teacher)
     distiller.compile(keras.optimizers.AdamW(RATE))
     return {"plain": alone, "distilled": _fit(distiller, x, y, epochs, check)}
@@ -155,8 +169,7 @@ class Cooling(keras.callbacks.Callback):
 def case_7(epochs, mistake=True):
     """A temperature that falls from 4 to 1, beside one that stays at 4."""
     x, y = ward()
-    teacher = _compile(student(seed=1, width=0.5))
-    _fit(teacher, x, y, 2, None)
+    teacher, _ = _trained(2, seed=1, width=0.5)
     found = {}
     for name, callbacks in {"stays": [], "falls": [Cooling(epochs)]}.items():
         distiller = (FixedTemperature if mistake else Distiller)(student(), teacher)
@@ -175,12 +188,10 @@ def when_not(epochs):
         dict: situation -> (accuracy of the teacher, of the plain student, of the distilled one) on other signs, 0..1.
     """
     (x, y), check = ward(), ward(30, first_track=50)
-    wide, twin = student(seed=1, width=0.5), student(seed=1)
-    for teacher in (wide, twin):
-        _fit(_compile(teacher), x, y, epochs, None)
+    (wide, _), (twin, _) = (_trained(epochs, seed=1, width=width) for width in (0.5, 0.25))
 
     def accuracy(network):
-        return float(np.mean(network.predict(check[0], verbose=0).argmax(axis=1) == check[1]))
+        return float(np.mean(_answers(network, check[0]) == check[1]))
 
     found = {}
     for name, teacher, width, count in (

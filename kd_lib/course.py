@@ -43,9 +43,8 @@ def teacher_config(scale):
 
 def teacher(dataset, scale):
     """Return the Run of the two-stream dense teacher."""
-    network = seeded(
-        0, models.teacher, dataset.num_classes, dataset.image_size, stream_width=scale.teacher_width, downsample=True
-    )
+    size = {"stream_width": scale.teacher_width, "downsample": True, "cells": scale.teacher_cells}
+    network = seeded(0, models.teacher, dataset.num_classes, dataset.image_size, **size)
     return fit_or_load("teacher", network, teacher_dataset(dataset, scale), teacher_config(scale))
 
 

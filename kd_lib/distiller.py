@@ -156,6 +156,10 @@ class Distiller(Saved, keras.Model):
                 "class_weight is ambiguous with a dict y. Pass sample_weight instead: one weight per image, "
                 "for example [class_weight[label] for label in labels]."
             )
+        on_tensorflow = keras.backend.backend() == "tensorflow" and type(self) is Distiller
+        if on_tensorflow and not getattr(self.optimizer, "built", True):
+            with self.distribute_strategy.scope():  # made within the first step, it would be traced twice
+                self.optimizer.build(self.trainable_variables)
         return super().fit(x, y, *args, class_weight=class_weight, **kwargs)
 
     if keras.backend.backend() == "tensorflow":  # the other backends have a loop of their own around compute_loss

@@ -6,6 +6,7 @@ methods. `count_macs` and `count_params` measure size. Left out: speed (a matter
 augmentation, and tasks other than single-label classification.
 """
 
+import functools
 import math
 from pathlib import Path
 
@@ -52,6 +53,11 @@ def _logits(model, images, batch_size, role):
             predict = model.predict_on_batch
         if predict is None:
             raise ValueError(f"the {role} must be a Keras model or a .tflite path, got {type(model).__name__}")
+        if not isinstance(model, _File):
+            from kd_lib import graphs
+
+            if graphs.eager(len(images) / batch_size):
+                predict = functools.partial(model, training=False)
         parts = []
         for start in range(0, len(images), batch_size):
             batch = _fitted(model, np.asarray(images[start : start + batch_size]))

@@ -208,7 +208,8 @@ class Batches(keras.utils.PyDataset):
             return images, targets[0] if len(targets) == 1 else {"label": targets[0], "teacher_logits": targets[1]}
 
         steps = tf.data.Dataset.range(self.first_step, len(self.order.index))
-        return steps.map(load, num_parallel_calls=2).prefetch(4)
+        plain = tf.autograph.experimental.do_not_convert(load)  # no branch in it depends on a tensor
+        return steps.map(plain, num_parallel_calls=2).prefetch(4)
 
 
 def _mixed(images, shares):

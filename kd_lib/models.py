@@ -104,7 +104,7 @@ def student(num_classes, image_size=32, width=1.0, dropout=0.0, contrast=True):
     return keras.Model(inputs, logits, name=f"student_{width:g}".replace(".", "_"))
 
 
-def teacher(num_classes, image_size=32, stream_width=64, downsample=False):
+def teacher(num_classes, image_size=32, stream_width=64, downsample=False, cells=6):
     """The two-stream densely connected teacher of Zhang et al. 2019.
 
     Four stages, each 1x1 convolution -> six cells -> 1x1 convolution; a cell runs a 1x1 and a 3x3 convolution side by
@@ -119,24 +119,25 @@ def teacher(num_classes, image_size=32, stream_width=64, downsample=False):
             image at 32 pixels without downsampling: for a GPU.
         downsample: halve the map between stages (images of at least 16 pixels). With a narrow stream it then trains
             on a CPU: stream_width=12 is 80 M multiply-adds.
+        cells: number of cells in a stage, 6 in the paper.
 
     Returns:
         keras.Model, uint8 or float [batch, image_size, image_size, 3] in 0..255 -> float32 logits [batch, num_classes].
 
     Raises:
-        ValueError: image too small, fewer than 2 classes, or stream_width below 1.
+        ValueError: image too small, fewer than 2 classes, or stream_width or cells below 1.
 
     Source: Zhang et al. 2019, "Lightweight deep network for traffic sign classification".
     """
     num_classes = _whole("num_classes", num_classes, 2)
     image_size = _whole("image_size", image_size, 16 if downsample else 8)
-    stream_width = _whole("stream_width", stream_width, 1)
+    stream_width, cells = _whole("stream_width", stream_width, 1), _whole("cells", cells, 1)
     inputs = layers.Input((image_size, image_size, 3), name="image")
     x = _normalized(inputs)
     for stage in range(1, 5):
         stage_input = x
         x = _convolution(x, 2 * stream_width, 1, f"stage{stage}_in")
-        for cell in range(1, 7):
+        for cell in range(1, cells + 1):
             streams = [_convolution(x, stream_width, size, f"stage{stage}_cell{cell}_{size}x{size}") for size in (1, 3)]
             x = layers.Concatenate(name=f"stage{stage}_cell{cell}")([x, *streams])
         x = _convolution(x, 2 * stream_width, 1, f"stage{stage}_out")

@@ -30,7 +30,7 @@ _AMOUNTS = {
     "smoke": {
         **{"limit": 430, "seeds": (0,), "epochs": 2, "batch_size": 43, "views": 2},
         **{"teacher_epochs": 1, "teacher_width": 4, "teacher_batch_size": 43, "teacher_limit": 430},
-        **{"drawn": 43, "teacher_drawn": 43},
+        **{"drawn": 43, "teacher_drawn": 43, "teacher_cells": 2},
         **{"sweep_epochs": 1, "sweep_seeds": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,)},
         **{"recipe_limit": 430, "recipe_epochs": 1, "recipe_seeds": (0,), "recipe_views": (1, "online")},
         **{"recipe_losses": ("dist", "kd + hint")},
@@ -41,7 +41,7 @@ _AMOUNTS = {
     "laptop": {
         **{"limit": 2580, "seeds": (0, 1, 2), "epochs": 10, "batch_size": 64, "views": 4},
         **{"teacher_epochs": 10, "teacher_width": 6, "teacher_batch_size": 64, "teacher_limit": 2580},
-        **{"drawn": 0, "teacher_drawn": 0},
+        **{"drawn": 0, "teacher_drawn": 0, "teacher_cells": 6},
         **{"sweep_epochs": 3, "sweep_seeds": 1, "sweep_alphas": (0.0, 0.1, 0.5), "sweep_temperatures": (1.0, 4.0)},
         **{"recipe_limit": 1290, "recipe_epochs": 6, "recipe_seeds": (0, 1, 2)},
         **{"recipe_views": (1, 2, 4, 8, "online"), "recipe_losses": _LOSSES},
@@ -52,7 +52,7 @@ _AMOUNTS = {
     "full": {
         **{"limit": None, "seeds": (0, 1, 2), "epochs": 16, "batch_size": 128, "views": 4},
         **{"teacher_epochs": 10, "teacher_width": 16, "teacher_batch_size": 64, "teacher_limit": None},
-        **{"drawn": 20_000, "teacher_drawn": 20_000},
+        **{"drawn": 20_000, "teacher_drawn": 20_000, "teacher_cells": 6},
         **{"sweep_epochs": 4, "sweep_seeds": 1},
         **{"sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
         **{"recipe_limit": 10_000, "recipe_epochs": 12, "recipe_seeds": (0, 1, 2, 3, 4)},
@@ -96,7 +96,7 @@ class Scale:
         epochs, teacher_epochs, sweep_epochs: passes over the training images.
         batch_size, teacher_batch_size: images a step.
         drawn, teacher_drawn: drawn signs among the training images of students and teacher; 0 where classes are others.
-        teacher_width: `stream_width` of the teacher.
+        teacher_width, teacher_cells: `stream_width` and `cells` of the teacher.
         teacher_limit: images in each split for the teacher at most; None for all.
         sweep_alphas, sweep_temperatures: the grid that notebook 04 tries on validation images.
         recipe_limit: images in each split for the many trainings of notebook 06 at most.
@@ -124,6 +124,7 @@ class Scale:
     views: int
     teacher_epochs: int
     teacher_width: int
+    teacher_cells: int
     teacher_batch_size: int
     teacher_limit: int | None
     drawn: int

@@ -148,8 +148,6 @@ def _train(artifact, distiller, student, teacher, dataset, config, progress):
     )
     teacher_logits, teacher_seconds = _cached(distiller, teacher, dataset, split, config, progress)
     compile_for(distiller, config, order.steps_per_epoch)
-    if type(distiller) is Distiller:
-        distiller.optimizer.build(distiller.trainable_variables)  # made within the first step, it is traced twice
     stop, checkpoint = StopAtNaN(), Checkpoint(artifact, distiller, config, order.steps_per_epoch, progress)
     feed = feeding.batches(
         split,

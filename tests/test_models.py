@@ -153,6 +153,15 @@ def test_widths_that_leave_no_channel_are_refused():
     for width in (0, 2.5):
         with pytest.raises(ValueError, match=f"stream_width.*{width}"):
             models.teacher(43, stream_width=width)
+        with pytest.raises(ValueError, match=f"cells.*{width}"):
+            models.teacher(43, stream_width=2, cells=width)
+
+
+def test_a_cell_is_two_convolutions_in_each_of_four_stages():
+    sizes = [models.teacher(5, 8, 2, cells=cells) for cells in (1, 3, 6)]
+    counts = [sum(isinstance(layer, layers.Conv2D) for layer in model.layers) for model in sizes]
+    assert counts == [4 * (2 + 2 * cells) for cells in (1, 3, 6)]
+    assert models.teacher(5, 8, 2).count_params() == sizes[-1].count_params()
 
 
 def test_mobilenet_takes_images_of_any_size_and_answers_logits(mobilenet):
