@@ -73,7 +73,7 @@ def fit_or_load(name, model_or_distiller, dataset, config, *, progress=True):
     check_labels(student, dataset)
     if hasattr(distiller, "check_teacher"):
         distiller.check_teacher()
-    if config.mixup and (teacher is None or getattr(getattr(distiller, "faculty", None), "cached", ())):
+    if config.mixup and (teacher is None or _of_faculty(distiller, "cached")):
         raise ValueError("mixup has no labels: it needs a distiller whose teacher can be run on the mixtures.")
     artifact = artifacts.Artifact(name, _facts(distiller, student, teacher, dataset, config))
     record = artifact.load(student)
@@ -102,6 +102,11 @@ def fit_or_load(name, model_or_distiller, dataset, config, *, progress=True):
         config,
         record.get("teacher_seconds", 0.0),
     )
+
+
+def _of_faculty(distiller, name):
+    """What a `Distiller` knows about its teachers under `name`; () for a class of one's own."""
+    return getattr(getattr(distiller, "faculty", None), name, ())
 
 
 def _check_untrained(student, folder, config):
@@ -200,7 +205,7 @@ def _cached(distiller, teacher, dataset, split, config, progress):
         raise ValueError('Cached logits are answers to fixed views; views="online" needs the teacher itself.')
     for one in kept:
         one.check(cache.facts_of(dataset, config), len(split))
-    if not several or config.views == "online" or getattr(getattr(distiller, "faculty", None), "pairs", ()):
+    if not several or config.views == "online" or _of_faculty(distiller, "pairs"):
         return None, 0.0  # features come from the teacher itself, and its logits with them
     found = [
         one if isinstance(one, cache.CachedLogits) else cache.cache_logits(one, dataset, config, progress=progress)
