@@ -33,11 +33,13 @@ def student(seed=0, width=0.25):
 
 
 @functools.lru_cache
-def _trained(epochs, seed, width):
-    """A student that has learned the ward: what several patients begin with. Nobody trains it further."""
-    network = _compile(student(seed, width))
-    history = _fit(network, *ward(), epochs, ward(30, first_track=50))
-    return network, history
+def _trained(epochs, seed, width, count=None):
+    """A student that has learned the ward, or the first `count` images of it in as many steps, and its history: what
+    several patients begin with. Nobody trains it further.
+    """
+    network, (x, y) = _compile(student(seed, width)), ward()
+    rounds = epochs * (len(x) // (count or len(x)))
+    return network, _fit(network, x[:count], y[:count], rounds, ward(30, first_track=50))
 
 
 def _compile(network, **options):
@@ -137,8 +139,8 @@ def case_5(epochs, mistake=True):
 def case_6(epochs, mistake=True):
     """A student alone and the same student distilled: the teacher helps from the first epoch on."""
     (x, y), check = ward(), ward(30, first_track=50)
-    teacher, _ = _trained(epochs, seed=1, width=0.5)
-    plain, alone = _trained(epochs, seed=0, width=0.25)
+    teacher, _ = _trained(epochs, 1, 0.5)
+    plain, alone = _trained(epochs, 0, 0.25)
     pupil = student()
     if mistake:
         pupil.set_weights(plain.get_weights())  # the student that was trained just now
@@ -169,7 +171,7 @@ class Cooling(keras.callbacks.Callback):
 def case_7(epochs, mistake=True):
     """A temperature that falls from 4 to 1, beside one that stays at 4."""
     x, y = ward()
-    teacher, _ = _trained(2, seed=1, width=0.5)
+    teacher, _ = _trained(2, 1, 0.5)
     found = {}
     for name, callbacks in {"stays": [], "falls": [Cooling(epochs)]}.items():
         distiller = (FixedTemperature if mistake else Distiller)(student(), teacher)
@@ -188,7 +190,7 @@ def when_not(epochs):
         dict: situation -> (accuracy of the teacher, of the plain student, of the distilled one) on other signs, 0..1.
     """
     (x, y), check = ward(), ward(30, first_track=50)
-    (wide, _), (twin, _) = (_trained(epochs, seed=1, width=width) for width in (0.5, 0.25))
+    (wide, _), (twin, _) = (_trained(epochs, 1, width) for width in (0.5, 0.25))
 
     def accuracy(network):
         return float(np.mean(_answers(network, check[0]) == check[1]))
@@ -196,14 +198,14 @@ def when_not(epochs):
     found = {}
     for name, teacher, width, count in (
         ("few images", wide, 0.25, len(x) // 10),
-        ("many images", wide, 0.25, len(x)),
-        ("teacher of the same size", twin, 0.25, len(x)),
-        ("student too weak", wide, 1 / 64, len(x)),
+        ("many images", wide, 0.25, None),
+        ("teacher of the same size", twin, 0.25, None),
+        ("student too weak", wide, 1 / 64, None),
     ):
-        plain, distiller = _compile(student(width=width)), Distiller(student(width=width), teacher)
+        plain, _ = _trained(epochs, 0, width, count)
+        distiller = Distiller(student(width=width), teacher)
         distiller.compile(keras.optimizers.AdamW(RATE))
-        for learner in (plain, distiller):
-            _fit(learner, x[:count], y[:count], epochs * (len(x) // count), None)
+        _fit(distiller, x[:count], y[:count], epochs * (len(x) // (count or len(x))), None)
         found[name] = accuracy(teacher), accuracy(plain), accuracy(distiller.student)
     return found
 

@@ -34,7 +34,7 @@ _AMOUNTS = {
         **{"sweep_epochs": 1, "sweep_seeds": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,)},
         **{"recipe_limit": 430, "recipe_epochs": 1, "recipe_seeds": (0,), "recipe_views": (1, "online")},
         **{"recipe_losses": ("dist", "kd + hint")},
-        **{"prune_fractions": (0.3, 0.8), "prune_epochs": 1},
+        **{"prune_fractions": (0.3, 0.8), "prune_epochs": 1, "sweep_changes": 6},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 86, "mobilenet_epochs": (1, 1, 1)},
         **{"quiz_scale": "smoke"},
     },
@@ -93,6 +93,7 @@ class Scale:
         limit: images in each split at most; None for all.
         seeds: one training of each student per seed.
         sweep_seeds: how many of them notebook 03 gives to each change of the recipe.
+        sweep_changes: how many such changes it tries at most; None for all.
         epochs, teacher_epochs, sweep_epochs: passes over the training images.
         batch_size, teacher_batch_size: images a step.
         drawn, teacher_drawn: drawn signs among the training images of students and teacher; 0 where classes are others.
@@ -143,6 +144,7 @@ class Scale:
     mobilenet_size: int
     mobilenet_limit: int | None
     mobilenet_epochs: tuple
+    sweep_changes: int | None = None
     alpha: float = 0.1
     temperature: float = 4.0
 
