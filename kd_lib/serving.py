@@ -192,7 +192,7 @@ def serve(*, host="127.0.0.1", port=8000, model=None, workers=1, limits=None):
         host: address to listen on; "0.0.0.0" for all.
         port: TCP port; 0 for any free one.
         model: path of a .tflite file; None for the student that comes with the package.
-        workers: number of processes.
+        workers: number of processes; several listen only once they have started.
         limits: `Limits`.
 
     Raises:
@@ -217,8 +217,7 @@ def serve(*, host="127.0.0.1", port=8000, model=None, workers=1, limits=None):
             return
     with tempfile.TemporaryDirectory(prefix="kd_lib_metrics_") as counters:
         scale.tell_workers(counters, model=model and str(model), limits=vars(limits or Limits()))
-        where = {"host": host, "port": port, "workers": workers}
-        uvicorn.run("kd_lib.serving:worker_app", factory=True, **where, **options)
+        uvicorn.run("kd_lib.serving:worker_app", factory=True, host=host, port=port, workers=workers, **options)
 
 
 def worker_app():
