@@ -209,7 +209,45 @@ class Batches(keras.utils.PyDataset):
 
         steps = tf.data.Dataset.range(self.first_step, len(self.order.index))
         plain = tf.autograph.experimental.do_not_convert(load)  # no branch in it depends on a tensor
-        return steps.map(plain, num_parallel_calls=2).prefetch(4)
+        return _steady(steps.map(plain, num_parallel_calls=2).prefetch(4))
+
+
+def in_order(split, batch_size=512):
+    """Return what `evaluate` takes as (x, y): all images of a split, as they stand.
+
+    Args:
+        split: with `.images` and `.labels`.
+        batch_size: images a batch, where this function makes the batches.
+
+    Returns:
+        (tf.data.Dataset of (images uint8, labels), None) on the TensorFlow backend, the two arrays on the others.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return split.images, split.labels
+    import tensorflow as tf
+
+    def read(start):
+        place = slice(start, start + batch_size)
+        return np.ascontiguousarray(split.images[place]), np.asarray(split.labels[place], np.int32)
+
+    def load(start):
+        images, labels = tf.numpy_function(read, [start], (tf.uint8, tf.int32), stateful=False)
+        images.set_shape((None, *split.images.shape[1:]))
+        labels.set_shape((None,))
+        return images, labels
+
+    plain = tf.autograph.experimental.do_not_convert(load)
+    return _steady(tf.data.Dataset.range(0, len(split), batch_size).map(plain).prefetch(1)), None
+
+
+def _steady(dataset):
+    """Switch tf.data's tuning off: nothing here is left to it, and its thread sleeps for up to a minute at a time,
+    which the end of an iterator often waits for (seen on TensorFlow 2.21)."""
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def _mixed(images, shares):

@@ -164,13 +164,14 @@ def _train(artifact, distiller, student, teacher, dataset, config, progress):
         seed=config.seed,
         first_step=checkpoint.epoch * order.steps_per_epoch,
     )
+    validation = feeding.in_order(dataset.validation)
     distiller.fit(
         feed,
         shuffle=False,  # the order is the plan's
         epochs=config.epochs,
         initial_epoch=checkpoint.epoch,
         steps_per_epoch=order.steps_per_epoch,
-        validation_data=(dataset.validation.images, dataset.validation.labels),
+        validation_data=validation,
         validation_batch_size=512,
         verbose=0,
         callbacks=[stop, checkpoint],
@@ -187,7 +188,7 @@ def _train(artifact, distiller, student, teacher, dataset, config, progress):
     if config.ema:
         reestimate_batchnorm(student, feeding.batches(split, order, table, strength=config.strength))
     artifacts.round_weights(student)  # what is kept is what is measured
-    final = distiller.evaluate(dataset.validation.images, dataset.validation.labels, 512, verbose=0, return_dict=True)
+    final = distiller.evaluate(*validation, 512, verbose=0, return_dict=True)
     checkpoint.history["final_val_accuracy"] = [float(final["accuracy"])]
     return {
         "history": checkpoint.history,
