@@ -109,16 +109,19 @@ def teacher(num_classes, image_size=32, stream_width=64, downsample=False, cells
 
     Four stages, each 1x1 convolution -> six cells -> 1x1 convolution; a cell runs a 1x1 and a 3x3 convolution side by
     side on all its input and concatenates both with it. A stage's input is concatenated with its output, so stages are
-    densely connected too. Every convolution is followed by BatchNorm and ReLU. Then average pooling and Dense: over the
-    whole map, or with `downsample` (whose last map is 4 x 4) over quarters of it, so that coarse position is kept.
+    densely connected too. Every convolution is followed by BatchNorm and ReLU. Then average pooling and Dense.
+
+    `downsample` makes of it a network that two CPU cores can train: a 3x3 convolution reads the image, the map is
+    halved before each of the first three stages, and Dense reads what the last stage puts out, pixel by pixel (a map
+    of 4 x 4 at 32 pixels), as in the student.
 
     Args:
         num_classes: number of logits, at least 2.
         image_size: side of the input in pixels, at least 8.
         stream_width: channels of each stream of a cell. 64 gives about 7.4 M parameters and 7.5 G multiply-adds an
             image at 32 pixels without downsampling: for a GPU.
-        downsample: halve the map between stages (images of at least 16 pixels). With a narrow stream it then trains
-            on a CPU: stream_width=12 is 80 M multiply-adds.
+        downsample: see above; for images of at least 16 pixels. stream_width=48 with two cells a stage is 66 M
+            multiply-adds.
         cells: number of cells in a stage, 6 in the paper.
 
     Returns:
@@ -134,18 +137,21 @@ def teacher(num_classes, image_size=32, stream_width=64, downsample=False, cells
     stream_width, cells = _whole("stream_width", stream_width, 1), _whole("cells", cells, 1)
     inputs = layers.Input((image_size, image_size, 3), name="image")
     x = _normalized(inputs)
+    if downsample:
+        x = _convolution(x, 2 * stream_width, 3, "stem")
     for stage in range(1, 5):
+        if downsample and stage < 4:
+            x = layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
         stage_input = x
         x = _convolution(x, 2 * stream_width, 1, f"stage{stage}_in")
         for cell in range(1, cells + 1):
             streams = [_convolution(x, stream_width, size, f"stage{stage}_cell{cell}_{size}x{size}") for size in (1, 3)]
             x = layers.Concatenate(name=f"stage{stage}_cell{cell}")([x, *streams])
         x = _convolution(x, 2 * stream_width, 1, f"stage{stage}_out")
-        x = layers.Concatenate(name=f"stage{stage}")([stage_input, x])
-        if downsample and stage < 4:
-            x = layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
+        if stage < 4 or not downsample:
+            x = layers.Concatenate(name=f"stage{stage}")([stage_input, x])
     if downsample:
-        x = layers.Flatten(name="embedding")(layers.AveragePooling2D(2, name="pool")(x))
+        x = layers.Flatten(name="embedding")(x)
     else:
         x = layers.GlobalAveragePooling2D(name="embedding")(x)
     logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)

@@ -47,7 +47,7 @@ class Config:
     label_smoothing: float = 0.0
     balance: float = 0.0
     views: int | str | None = 4
-    strength: float = 0.75
+    strength: float = 0.5
     seed: int = 0
     view_seed: int = 0
     refit: bool = False

@@ -19,6 +19,7 @@ for _archive in (_USERS / "archives").glob("*"):
 
 os.environ["KD_HOME"] = str(_HOME)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as kd_lib.scale: many tests import Keras before kd_lib
 for _name in ("KD_SCALE", "KD_DATA", "KD_MOBILENET"):
     os.environ.pop(_name, None)
 
