@@ -173,6 +173,22 @@ def test_arrays_and_tf_data_feed_the_same_batches(kind):
         keras.tree.map_structure(np.testing.assert_array_equal, y, y_again)
 
 
+def test_validation_shows_every_image_once_in_order_to_the_last_incomplete_batch():
+    data = split(30, 16)
+    batches, y = feeding.in_order(data, batch_size=8)
+    shown = list(batches.as_numpy_iterator())
+    assert y is None
+    assert [len(images) for images, _ in shown] == [8, 8, 8, 6]
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in shown]), data.images)
+    np.testing.assert_array_equal(np.concatenate([labels for _, labels in shown]), data.labels)
+
+
+def test_the_end_of_an_epoch_does_not_wait_for_the_tuning_of_tf_data():
+    data = split(30, 16)
+    for feed in (feeding.batches(data, plan(), None), feeding.in_order(data)[0]):
+        assert feed.options().autotune.enabled is False
+
+
 def test_a_mixture_is_made_of_two_images_of_the_batch_in_the_share_that_the_seed_gives():
     data, order, table = split(), plan(), view_table(30, 3)
     plain, mixed, again, other = (

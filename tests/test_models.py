@@ -9,6 +9,7 @@ from keras import layers
 
 from kd_lib import artifacts, models
 from kd_lib.evaluation import count_macs, count_params
+from kd_lib.scale import Scale
 
 SMALL = {
     "student": lambda: models.student(5, image_size=8, width=1 / 16),
@@ -56,6 +57,14 @@ def test_downsampling_makes_the_narrow_teacher_light_enough_for_a_cpu():
     narrow = models.teacher(43, stream_width=12, downsample=True)
     assert count_macs(narrow) < 1e8
     assert count_params(narrow) * 2 < 4e6, "float16 weights of at most 4 MB"
+
+
+def test_the_teacher_of_the_committed_run_is_small_enough_to_ship():
+    full = Scale.named("full")
+    teacher = models.teacher(43, stream_width=full.teacher_width, cells=full.teacher_cells, downsample=True)
+    assert count_params(teacher) * 2 < 4e6, "float16 weights of at most 4 MB"
+    assert count_macs(teacher) > 5 * count_macs(models.student(43, width=0.25))
+    assert teacher.get_layer("stage4_out_relu").output.shape == (None, 4, 4, 2 * full.teacher_width)
 
 
 def test_the_student_is_five_convolutions_each_with_bias_batchnorm_and_relu():
