@@ -212,12 +212,12 @@ class Batches(keras.utils.PyDataset):
         return _steady(steps.map(plain, num_parallel_calls=2).prefetch(4))
 
 
-def in_order(split, batch_size=512):
+def in_order(split, batch_size):
     """Return what `evaluate` takes as (x, y): all images of a split, as they stand.
 
     Args:
         split: with `.images` and `.labels`.
-        batch_size: images a batch, where this function makes the batches.
+        batch_size: images a batch; arrays come whole.
 
     Returns:
         (tf.data.Dataset of (images uint8, labels), None) on the TensorFlow backend, the two arrays on the others.

@@ -19,6 +19,8 @@ from kd_lib.faculty import describe_distiller
 from kd_lib.files import lock
 from kd_lib.recipe import Config, compile_for, reestimate_batchnorm  # noqa: F401  callers find Config here
 
+VALIDATION_BATCH = 512  # images: nothing is learned from them, so the largest that is still quick
+
 
 @dataclass
 class Run:
@@ -164,7 +166,7 @@ def _train(artifact, distiller, student, teacher, dataset, config, progress):
         seed=config.seed,
         first_step=checkpoint.epoch * order.steps_per_epoch,
     )
-    validation = feeding.in_order(dataset.validation)
+    validation = feeding.in_order(dataset.validation, VALIDATION_BATCH)
     distiller.fit(
         feed,
         shuffle=False,  # the order is the plan's
@@ -172,7 +174,7 @@ def _train(artifact, distiller, student, teacher, dataset, config, progress):
         initial_epoch=checkpoint.epoch,
         steps_per_epoch=order.steps_per_epoch,
         validation_data=validation,
-        validation_batch_size=512,
+        validation_batch_size=VALIDATION_BATCH,
         verbose=0,
         callbacks=[stop, checkpoint],
     )
@@ -188,7 +190,7 @@ def _train(artifact, distiller, student, teacher, dataset, config, progress):
     if config.ema:
         reestimate_batchnorm(student, feeding.batches(split, order, table, strength=config.strength))
     artifacts.round_weights(student)  # what is kept is what is measured
-    final = distiller.evaluate(*validation, 512, verbose=0, return_dict=True)
+    final = distiller.evaluate(*validation, VALIDATION_BATCH, verbose=0, return_dict=True)
     checkpoint.history["final_val_accuracy"] = [float(final["accuracy"])]
     return {
         "history": checkpoint.history,

@@ -185,7 +185,7 @@ def test_validation_shows_every_image_once_in_order_to_the_last_incomplete_batch
 
 def test_the_end_of_an_epoch_does_not_wait_for_the_tuning_of_tf_data():
     data = split(30, 16)
-    for feed in (feeding.batches(data, plan(), None), feeding.in_order(data)[0]):
+    for feed in (feeding.batches(data, plan(), None), feeding.in_order(data, 8)[0]):
         assert feed.options().autotune.enabled is False
 
 
