@@ -34,7 +34,7 @@ def teacher_config(scale):
     return Config(
         epochs=scale.teacher_epochs,
         batch_size=scale.teacher_batch_size,
-        learning_rate=3e-3,
+        learning_rate=2e-3,
         balance=0.5,
         views="online",
         drawn=scale.teacher_drawn,

@@ -120,7 +120,7 @@ def teacher(num_classes, image_size=32, stream_width=64, downsample=False, cells
         image_size: side of the input in pixels, at least 8.
         stream_width: channels of each stream of a cell. 64 gives about 7.4 M parameters and 7.5 G multiply-adds an
             image at 32 pixels without downsampling: for a GPU.
-        downsample: see above; for images of at least 16 pixels. stream_width=48 with two cells a stage is 66 M
+        downsample: see above; for images of at least 16 pixels. stream_width=64 with one cell a stage is 52 M
             multiply-adds.
         cells: number of cells in a stage, 6 in the paper.
 

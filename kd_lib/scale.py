@@ -30,7 +30,7 @@ _AMOUNTS = {
     "smoke": {
         **{"limit": 430, "seeds": (0,), "epochs": 2, "batch_size": 43, "views": 2},
         **{"teacher_epochs": 1, "teacher_width": 4, "teacher_batch_size": 43, "teacher_limit": 430},
-        **{"drawn": 43, "teacher_drawn": 43, "teacher_cells": 2},
+        **{"drawn": 43, "teacher_drawn": 43, "teacher_cells": 1},
         **{"sweep_epochs": 1, "sweep_seeds": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,)},
         **{"recipe_limit": 430, "recipe_epochs": 1, "recipe_seeds": (0,), "recipe_views": (1, "online")},
         **{"recipe_losses": ("dist", "kd + hint")},
@@ -41,7 +41,7 @@ _AMOUNTS = {
     "laptop": {
         **{"limit": 2580, "seeds": (0, 1, 2), "epochs": 10, "batch_size": 64, "views": 4},
         **{"teacher_epochs": 10, "teacher_width": 12, "teacher_batch_size": 64, "teacher_limit": 2580},
-        **{"drawn": 0, "teacher_drawn": 0, "teacher_cells": 2},
+        **{"drawn": 0, "teacher_drawn": 0, "teacher_cells": 1},
         **{"sweep_epochs": 3, "sweep_seeds": 1, "sweep_alphas": (0.0, 0.1, 0.5), "sweep_temperatures": (1.0, 4.0)},
         **{"recipe_limit": 1290, "recipe_epochs": 6, "recipe_seeds": (0, 1, 2)},
         **{"recipe_views": (1, 2, 4, 8, "online"), "recipe_losses": _LOSSES},
@@ -51,8 +51,8 @@ _AMOUNTS = {
     },
     "full": {
         **{"limit": None, "seeds": (0, 1, 2), "epochs": 16, "batch_size": 128, "views": 4},
-        **{"teacher_epochs": 16, "teacher_width": 48, "teacher_batch_size": 128, "teacher_limit": None},
-        **{"drawn": 20_000, "teacher_drawn": 20_000, "teacher_cells": 2},
+        **{"teacher_epochs": 12, "teacher_width": 64, "teacher_batch_size": 32, "teacher_limit": None},
+        **{"drawn": 20_000, "teacher_drawn": 20_000, "teacher_cells": 1},
         **{"sweep_epochs": 4, "sweep_seeds": 1},
         **{"sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
         **{"recipe_limit": 10_000, "recipe_epochs": 12, "recipe_seeds": (0, 1, 2, 3, 4)},
