@@ -40,7 +40,7 @@ _AMOUNTS = {
     },
     "laptop": {
         **{"limit": 2580, "seeds": (0, 1, 2), "epochs": 10, "batch_size": 64, "views": 4},
-        **{"teacher_epochs": 10, "teacher_width": 12, "teacher_batch_size": 64, "teacher_limit": 2580},
+        **{"teacher_epochs": 10, "teacher_width": 24, "teacher_batch_size": 64, "teacher_limit": 2580},
         **{"drawn": 0, "teacher_drawn": 0, "teacher_cells": 1},
         **{"sweep_epochs": 3, "sweep_seeds": 1, "sweep_alphas": (0.0, 0.1, 0.5), "sweep_temperatures": (1.0, 4.0)},
         **{"recipe_limit": 1290, "recipe_epochs": 6, "recipe_seeds": (0, 1, 2)},

@@ -36,12 +36,12 @@ def test_every_row_is_a_positive_number_with_a_unit_and_a_device(tmp_path, monke
 
 
 def test_latency_is_measured_for_keras_and_litert_at_both_batch_sizes(monkeypatch, capsys):
-    def small(name, teacher_width):
+    def small(name):
         inputs = layers.Input((32, 32, 3))
         return keras.Model(inputs, layers.Dense(43)(layers.Flatten()(layers.AveragePooling2D(8)(inputs))), name=name)
 
     monkeypatch.setattr(bench_latency, "_network", small)
-    bench_latency.run_alone(1, 2, "small", 4)
+    bench_latency.run_alone(1, 2, "small")
     rows = json.loads(capsys.readouterr().out.rpartition("rows ")[2])
     names = {name for name, _, _ in rows}
     kinds = ("compiled Keras call", "Keras predict", "LiteRT float32", "LiteRT int8")

@@ -28,7 +28,7 @@ def main(arguments=None):
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--image-size", type=int, default=32, help="pixels")
     parser.add_argument("--student-width", type=float, default=0.25)
-    parser.add_argument("--teacher-width", type=int, default=16)
+    parser.add_argument("--teacher-width", type=int, default=32, help="of the trainings' teacher, six cells a stage")
     parser.add_argument("--memory-images", type=int, default=39_209, help="images of the distillation (GTSRB's)")
     parser.add_argument("--calls", type=int, default=200, help="answers of the quickest network in a timed run")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, help="whose latency is measured")

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from kd_lib.scale import REPOSITORY
+from kd_lib.scale import REPOSITORY, Scale
 
 from .timing import interleaved
 
@@ -25,7 +25,7 @@ def measure(options):
     """Return rows: milliseconds of an answer to one image, images per second of 32, bytes, and a ratio."""
     environment = os.environ | {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
     code = "import sys; from tests.benchmarks import bench_latency; bench_latency.run_alone(*sys.argv[1:])"
-    arguments = [str(options.rounds), str(options.calls), ",".join(options.networks), str(options.teacher_width)]
+    arguments = [str(options.rounds), str(options.calls), ",".join(options.networks)]
     result = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env=environment,
@@ -37,13 +37,13 @@ def measure(options):
     return json.loads(result.stdout.rpartition("rows ")[2])
 
 
-def run_alone(rounds, calls, chosen, teacher_width):
+def run_alone(rounds, calls, chosen):
     """Measure the networks called `chosen` (names with commas between) and print the rows as JSON."""
     rows, medians = [], {}
     for name in chosen.split(","):
         repeats = max(1, int(calls) // _COST.get(name, 1))
         with tempfile.TemporaryDirectory() as folder:
-            runners, sizes = _runners(_network(name, int(teacher_width)), Path(folder))
+            runners, sizes = _runners(_network(name), Path(folder))
         rows += [(f"{name}, {kind}", "kB", {"value": size / 1e3}) for kind, size in sizes.items()]
         tasks = {
             (kind, batch): _repeated(run, batch, max(1, repeats // batch))
@@ -95,7 +95,7 @@ def _runners(network, folder):
     return runners, {kind: path.stat().st_size for kind, path in files.items()}
 
 
-def _network(name, teacher_width):
+def _network(name):
     import keras
     from keras import layers
 
@@ -103,7 +103,8 @@ def _network(name, teacher_width):
 
     keras.utils.set_random_seed(0)
     if name == "teacher":
-        return models.teacher(43, stream_width=teacher_width, downsample=True)
+        full = Scale.named("full")  # the teacher of the committed run
+        return models.teacher(43, stream_width=full.teacher_width, cells=full.teacher_cells, downsample=True)
     if name == "mobilenet_v2":
         inputs = layers.Input((32, 32, 3))
         return keras.Model(inputs, models.mobilenet_v2(43, weights=None)(inputs), name=name)
