@@ -52,6 +52,21 @@ def student(patches):
     return small.trained(models.student(5, 16, width=0.125), patches)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def steady():
+    """Switch tf.data's tuning off where Keras feeds arrays: the end of each epoch would wait for it (kd_lib.feeding)."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return
+    from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
+
+    from kd_lib.feeding import _steady
+
+    tuned = ArrayDataAdapter.get_tf_dataset
+    ArrayDataAdapter.get_tf_dataset = lambda self: _steady(tuned(self))
+
+
 def pytest_unconfigure(config):
     """Remove the session's KD_HOME."""
     shutil.rmtree(_HOME, ignore_errors=True)
