@@ -54,7 +54,7 @@ def student(patches):
 
 @pytest.fixture(scope="session", autouse=True)
 def steady():
-    """Switch tf.data's tuning off where Keras feeds arrays: the end of each epoch would wait for it (kd_lib.feeding)."""
+    """Switch tf.data's tuning off where Keras feeds arrays: each epoch's end would wait for it (kd_lib.feeding)."""
     import keras
 
     if keras.backend.backend() != "tensorflow":

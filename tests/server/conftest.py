@@ -2,10 +2,8 @@
 
 import contextlib
 import re
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,20 +18,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @contextlib.contextmanager
 def serving(model, *options):
     """Run `python -m kd_lib serve` on a free port: .process, .host, .port, .url."""
-    port = 0
-    if options:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-    command = [sys.executable, "-m", "kd_lib", "serve", "--port", str(port), "--model", str(model), *options]
+    command = [sys.executable, "-m", "kd_lib", "serve", "--port", "0", "--model", str(model), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
     try:
         port = int(re.search(r"http://[^:]+:(\d+)", process.stdout.readline())[1])
-        for _ in range(300):  # several workers listen only after they have started
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), timeout=5).close()
-                break
-            time.sleep(0.1)
         yield SimpleNamespace(process=process, host="127.0.0.1", port=port, url=f"http://127.0.0.1:{port}")
     finally:
         process.terminate()

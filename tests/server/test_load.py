@@ -90,6 +90,19 @@ def test_32_clients_and_10_000_requests_are_answered_with_flat_memory(server, bo
     assert last < 1.1 * first + 5
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_first_packet(model, workers):
+    with serving(model, "--workers", workers) as server:
+        connection, seconds = http.client.HTTPConnection(server.host, server.port, timeout=60), []
+        for _ in range(20):
+            began = time.perf_counter()
+            connection.request("GET", "/health")
+            connection.getresponse().read()
+            seconds.append(time.perf_counter() - began)
+        connection.close()
+    assert np.median(seconds) < 0.025, "with Nagle's algorithm it takes 40 ms"
+
+
 def test_several_workers_share_the_work_and_count_together(model, bodies):
     with serving(model, "--workers", "2") as server:
         for number in range(40):
@@ -104,7 +117,8 @@ def test_several_workers_share_the_work_and_count_together(model, bodies):
         children = psutil.Process(server.process.pid).children(recursive=True)
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(30)
-        assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+        _, alive = psutil.wait_procs(children, timeout=5)
+        assert not alive
 
 
 def test_sigterm_finishes_the_requests_that_are_under_way(model, bodies):
