@@ -67,13 +67,13 @@ def _parser():
     evaluate.add_argument("--seed", type=int, help="one seed alone (default: all of the scale)")
     evaluate.add_argument("--on", metavar="DATA", help="take the test images of another data set, such as gtsrb")
     prune = add_data(add("prune", _prune, "take channels from a sparse student and let the teacher repair it"))
-    prune.add_argument("--fraction", type=float, default=0.5, help="share of the channels that goes (default 0.5)")
+    prune.add_argument("--fraction", type=_share, default=0.5, help="share of the channels that goes (default 0.5)")
     prune.add_argument("--width", type=float, default=0.25, help="of the student before (default 0.25)")
     prune.add_argument("--seed", type=int, default=0)
     export = add_data(add("export", _export, "make the int8 file that predict and serve run, with its card"))
     export.add_argument("--width", type=float, default=0.25, help="of the student (default 0.25)")
     export.add_argument("--seed", type=int, default=0)
-    export.add_argument("--fraction", type=float, default=0.0, help="share of the channels to prune first (default 0)")
+    export.add_argument("--fraction", type=_share, default=0.0, help="share of the channels to prune first (default 0)")
     export.add_argument("--output", type=Path, help="the .tflite file (default: student.tflite in KD_HOME)")
     predict = commands.add_parser("predict", help="name the signs in pictures", description="Name signs in pictures.")
     predict.set_defaults(command=_predict)
@@ -92,6 +92,8 @@ def _parser():
     serve.add_argument("--max-request-bytes", type=int, default=64_000_000, help="default 64 million")
     serve.add_argument("--max-file-bytes", type=int, default=16_000_000, help="default 16 million")
     serve.add_argument("--max-pixels", type=int, default=40_000_000, help="of a picture (default 40 million)")
+    serve.add_argument("--max-request-pixels", type=int, default=80_000_000, help="default 80 million")
+    serve.add_argument("--max-seconds", type=int, default=60, help="until an upload has arrived (default 60)")
     add_data(add("pretrain", _pretrain, "pretrain MobileNetV2's backbone on drawn signs, or load it"))
     shown = add_data(add("results", _results, "print the results table"))
     shown.add_argument("--publish", action="store_true", help="merge this run's rows into figures/ and the README")
@@ -183,6 +185,13 @@ def _pretrain(options, scale):
     print(pretraining.backbone_weights("signs", scale=scale))
 
 
+def _share(text):
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must lie in [0, 1). Received: {text}")
+    return value
+
+
 def _prune(options, scale):
     from kd_lib import course, evaluation
 
@@ -191,6 +200,7 @@ def _prune(options, scale):
     sparse = course.sparse(dataset, scale, options.seed, teacher, width=options.width)
     found = course.pruned(dataset, scale, sparse, options.fraction, teacher)
     command = f"python -m kd_lib prune --data {scale.data} --fraction {options.fraction:g} --seed {options.seed}"
+    command += f" --width {options.width:g}" if options.width != course.WIDTH else ""
     names = {"model": f"student-{options.width:g}-pruned", "method": "kd", "teacher": teacher, "command": command}
     course.report(found, dataset, scale, **names)
     for run in (sparse, found):
@@ -218,7 +228,9 @@ def _export(options, scale):
 
     def float_row():
         rows = results.load(scale.results)["rows"] if scale.results.exists() else []
-        return next((row for row in rows if row["config"].get("key") == student.key), None)
+        own = {"dataset": dataset.name, "scale": scale.name}  # not what it says about another data set's test
+        own_rows = (row for row in rows if own.items() <= row.items())
+        return next((row for row in own_rows if row["config"].get("key") == student.key), None)
 
     if float_row() is None:  # its test images are read once: for this row
         course.report(student, dataset, scale, model=name, method="kd", teacher=teacher, command=command)
@@ -242,7 +254,14 @@ def _serve(options, scale):
     from kd_lib.serving import serve
     from kd_lib.uploads import Limits
 
-    limits = Limits(options.max_files, options.max_request_bytes, options.max_file_bytes, options.max_pixels)
+    limits = Limits(
+        files=options.max_files,
+        request_bytes=options.max_request_bytes,
+        file_bytes=options.max_file_bytes,
+        pixels=options.max_pixels,
+        request_pixels=options.max_request_pixels,
+        seconds=options.max_seconds,
+    )
     with contextlib.suppress(KeyboardInterrupt):
         serve(host=options.host, port=options.port, model=options.model, workers=options.workers, limits=limits)
 

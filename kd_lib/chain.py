@@ -21,8 +21,9 @@ def plain_chain(model, verb):
         read = layer.input
         if isinstance(read, list | tuple | dict) or read is not previous:
             raise ValueError(
-                f"Layer {layer.name!r} of {model.name} does not simply read the layer before it (a skip connection or "
-                f"a branch): its channels hang together with others, and only a plain chain can be {verb}."
+                f"Layer {layer.name!r} of {model.name} does not simply read the layer before it (a skip connection, a "
+                "branch, or a layer that is used in two places): its channels hang together with others, and only a "
+                f"plain chain can be {verb}."
             )
         previous = layer.output
     return chain

@@ -42,6 +42,9 @@ def export(model, path, *, quantize="int8", representative=None, facts=None):
     path = Path(path)
     if path.suffix != ".tflite":
         raise ValueError(f"the path must end in .tflite. Received: {str(path)!r}")
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        has = f"{len(model.inputs)} and {len(model.outputs)}"
+        raise ValueError(f"{model.name} must have one input and one output; it has {has}.")
     shape = model.input_shape
     if len(shape) != 4 or shape[3] != 3 or len(model.output_shape) != 2:
         raise ValueError(f"{model.name} must take images and give logits. Shapes: {shape} -> {model.output_shape}")
@@ -82,7 +85,7 @@ def _end_of_network(content):
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return min(entry.header_offset for entry in archive.infolist())
-    except (zipfile.BadZipFile, ValueError):
+    except Exception:  # as above: there is no archive that could be read
         return len(content)
 
 
@@ -199,8 +202,9 @@ def _read_facts(content, path):
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             facts = json.loads(archive.read(FACTS))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        if b"PK\x03\x04" in content and FACTS.encode() in content:  # an archive that begins and does not end
+    except Exception as error:  # a damaged archive makes its reader fail in every way there is
+        begun = b"PK\x03\x04" in content and FACTS.encode() in content  # an archive that begins and does not end
+        if begun or content.rfind(b"PK") >= len(content) - 64:
             raise ValueError(f"{path} is damaged or truncated: what it says of itself cannot be read.") from error
         return {}
     return facts if isinstance(facts, dict) else {}

@@ -30,6 +30,9 @@ def predict(places, *, model=None, top=1, as_json=False, reject=False):
     """
     if top < 1:
         raise ValueError(f"top must be at least 1. Received: {top}")
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the terminal's encoding lacks
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     recognizer = Recognizer(model)
     if reject and recognizer.threshold is None:
         raise ValueError(f"{recognizer.path} states no threshold: it cannot say what is no sign.")

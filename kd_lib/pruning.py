@@ -125,6 +125,8 @@ def _prunable(chain, model):
             )
         elif cut and not isinstance(layer, (layers.Activation, layers.Flatten, *_PASS)):
             raise ValueError(f"Layer {layer.name!r} ({kind.__name__}) of {model.name} cannot be pruned through.")
+    if cut:
+        norms.popitem()  # its channels are the answers
     if not norms:
         raise ValueError(f"{model.name} has no convolution followed by BatchNormalization: nothing can be pruned.")
     return norms
@@ -132,8 +134,10 @@ def _prunable(chain, model):
 
 def _keeps_zero(layer):
     activation = getattr(layer, "activation", None)
-    if activation is None or isinstance(layer, layers.ReLU):
-        return getattr(layer, "threshold", 0.0) >= 0.0
+    if isinstance(layer, layers.ReLU):
+        activation = layer
+    if activation is None:
+        return True
     return float(ops.convert_to_numpy(activation(ops.zeros((1, 1))))[0, 0]) == 0.0
 
 

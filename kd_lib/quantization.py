@@ -164,6 +164,11 @@ def quantize_aware(model, representative, batch_size=64):
             current = found["normalized"]
             x = QuantizedContrastNormalization(**found, floor=layer.floor, name=layer.name)(x)
         elif isinstance(layer, layers.ReLU):
+            if layer.threshold or layer.negative_slope or layer.max_value not in (None, 6):
+                raise ValueError(
+                    f"Layer {layer.name!r} of {model.name} is a ReLU with a slope, a threshold or a maximum other than "
+                    "6: 8-bit operators do not have it."
+                )
             current = ranges[layer.name]
             x = FakeQuantize(*current, name=f"{layer.name}_8bit")(_again(layer)(x))
         elif isinstance(layer, layers.AveragePooling2D | layers.GlobalAveragePooling2D):

@@ -6,6 +6,7 @@ below the network's threshold means: perhaps no sign at all. Left out: finding s
 taken to show one sign and little else.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from kd_lib.litert import Classifier
 
 SHIPPED = Path(__file__).parent / "pretrained" / "gtsrb_student.tflite"
 MAX_PIXELS = 40_000_000  # a phone's photograph has 12 to 24 million; 4 bytes each in memory
-SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".ppm", ".pgm", ".pbm", ".pnm", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,43 @@ class Recognizer:
         if height != width:
             raise ValueError(f"{path} takes images of {width} x {height} pixels; only squares are supported.")
         self.size, facts = height, self.classifier.facts
-        self.class_names = tuple(facts.get("class_names") or _german_signs())
+        names = facts.get("class_names") or _german_signs()
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{path} states class names that are no list of texts: {names!r:.80}")
+        self.class_names = tuple(names)
         if len(self.class_names) != self.classifier.num_classes:
             raise ValueError(
                 f"{path} has {self.classifier.num_classes} classes, but {len(self.class_names)} names are known for "
                 'them. Export it with their names: litert.export(..., facts={"class_names": [...]}).'
             )
-        self.temperature, self.threshold = float(facts.get("temperature", 1.0)), facts.get("threshold")
+        self.temperature, self.threshold = facts.get("temperature", 1.0), facts.get("threshold")
+        sound = _number(self.temperature) and self.temperature > 0
+        if not sound or not (self.threshold is None or _number(self.threshold)):
+            raise ValueError(
+                f"{path} states a temperature of {self.temperature!r} and a threshold of {self.threshold!r}: the first "
+                "must be a positive number, the second a number or null."
+            )
+        self.answer(np.zeros((1, height, width, 3), np.uint8))  # numbers that are none show here, not in a request
+
+    def pixels(self, data, max_pixels=MAX_PIXELS):
+        """Return the number of pixels that decoding a picture file would fill, read from its header alone.
+
+        Raises:
+            ValueError: empty, not a picture, or of more than `max_pixels`.
+        """
+        if not data:
+            raise ValueError("the file is empty")
+        try:
+            picture = pixels.open_picture(data)
+            tiles = getattr(picture, "tag_v2", {})  # a TIFF file may have tiles larger than its picture
+            width, height = (max(size, tiles.get(tag, 0)) for size, tag in zip(picture.size, (322, 323), strict=True))
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"far more pixels than the {max_pixels:,} that are taken") from error
+        except Exception as error:  # damaged files make decoders fail in every way there is
+            raise ValueError("not a picture in a format that is known here (PNG, JPEG, PPM, WEBP, BMP...)") from error
+        if width * height > max_pixels:
+            raise ValueError(f"{width} x {height} pixels; at most {max_pixels:,} are taken")
+        return width * height
 
     def read(self, data, max_pixels=MAX_PIXELS):
         """Return uint8 [size, size, 3] for the bytes of a picture file.
@@ -77,16 +108,7 @@ class Recognizer:
         Raises:
             ValueError: empty, not a picture, truncated, or of more than `max_pixels`.
         """
-        if not data:
-            raise ValueError("the file is empty")
-        try:
-            width, height = pixels.open_picture(data).size  # reads the header alone
-        except Image.DecompressionBombError as error:
-            raise ValueError(f"far more pixels than the {max_pixels:,} that are taken") from error
-        except Exception as error:  # damaged files make decoders fail in every way there is
-            raise ValueError("not a picture in a format that is known here (PNG, JPEG, PPM, WEBP, BMP...)") from error
-        if width * height > max_pixels:
-            raise ValueError(f"{width} x {height} pixels; at most {max_pixels:,} are taken")
+        self.pixels(data, max_pixels)
         try:
             return pixels.to_square(pixels.decode(data), self.size)
         except Exception as error:
@@ -95,6 +117,8 @@ class Recognizer:
     def answer(self, images):
         """Return a list of `Answer`, one for each of the images uint8 [n, size, size, 3]."""
         logits = self.classifier.predict(images).astype(np.float64) / self.temperature
+        if not np.isfinite(logits).all():
+            raise ValueError(f"{self.path} answers with numbers that are none: it is damaged.")
         found = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
         found /= found.sum(axis=1, keepdims=True)
         order = np.argsort(-found, axis=1, kind="stable")
@@ -130,10 +154,18 @@ class Recognizer:
         return found
 
 
+def _number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _german_signs():
     from kd_lib.signs import CLASS_NAMES
 
     return CLASS_NAMES
+
+
+def _is_picture(file):
+    return file.suffix.lower() in SUFFIXES and file.is_file()
 
 
 def find_pictures(places):
@@ -154,9 +186,9 @@ def find_pictures(places):
     for place in places:
         path = Path(place).expanduser()
         if path.is_dir():
-            files = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            files = sorted(str(file) for file in path.rglob("*") if _is_picture(file))
         elif not path.exists() and glob.has_magic(place):
-            files = sorted(file for file in glob.glob(str(path), recursive=True) if Path(file).is_file()) or [place]
+            files = sorted(file for file in glob.glob(str(path), recursive=True) if _is_picture(Path(file))) or [place]
         else:
             files = [str(path)]
         found |= dict.fromkeys(files)

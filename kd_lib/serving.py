@@ -28,6 +28,7 @@ from kd_lib.uploads import Limits, uploaded
 
 PAGE = Path(__file__).with_name("page.html")
 _SMALL = 1_000_000  # bytes of a request that need not wait for others
+_LARGE = 8  # larger requests that are received at a time
 _DECODERS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -54,7 +55,7 @@ def create_app(model_path=None, *, limits=None):
     """
     recognizer, limits = Recognizer(model_path), limits or Limits()
     # Memory: so many requests' pictures are decoded at a time, and so many large requests are received.
-    at_once, large = anyio.CapacityLimiter(_DECODERS), anyio.CapacityLimiter(_DECODERS)
+    at_once, large = anyio.CapacityLimiter(_DECODERS), anyio.CapacityLimiter(_LARGE)
     app = FastAPI(title="Traffic signs", version=__version__, description=__doc__.splitlines()[0])
     app.state.model_path = recognizer.path
     registry = CollectorRegistry()
@@ -64,13 +65,16 @@ def create_app(model_path=None, *, limits=None):
 
     def look(files):
         """Answer one request's files: ([(name, Answer)], {name: reason})."""
-        images, names, reasons, taken = [], [], {}, {}
+        images, names, reasons, taken, left = [], [], {}, {}, limits.request_pixels
         for name, data in files:
             key = _unique(name, taken)
             taken[key] = None
             try:
                 if isinstance(data, str):
                     raise ValueError(data)
+                left -= recognizer.pixels(data, limits.pixels)
+                if left < 0:
+                    raise ValueError(f"the pictures of one request have more than {limits.request_pixels:,} pixels")
                 images.append(recognizer.read(data, limits.pixels))
                 names.append(key)
             except ValueError as error:
@@ -84,7 +88,7 @@ def create_app(model_path=None, *, limits=None):
         announced = request.headers.get("content-length", "")
         small = announced.isdecimal() and int(announced) <= _SMALL
         async with contextlib.nullcontext() if small else large:
-            files = await uploaded(request, limits)
+            files, too_many = await uploaded(request, limits)
         answers, reasons = await anyio.to_thread.run_sync(look, files, limiter=at_once)
         pictures.labels("answered").inc(len(answers) - len(reasons))
         pictures.labels("refused").inc(len(reasons))
@@ -94,7 +98,7 @@ def create_app(model_path=None, *, limits=None):
                 body[key] = {"error": reasons[key]}
                 continue
             body[key] = recognizer.describe(answer, top=top, names=names, reject=reject)
-        return JSONResponse(body, 413 if len(answers) > limits.files else 422 if reasons else 200)
+        return JSONResponse(body, 413 if too_many else 422 if reasons else 200)
 
     @app.post("/predict", summary="Name the signs in pictures", responses=_ANSWERS, openapi_extra=_UPLOAD)
     async def _predict(
@@ -151,6 +155,7 @@ _REASON = {"content": {"application/json": {"schema": {"type": "object"}}}}
 _ANSWERS = {
     200: {"description": "Every picture was answered: {file: {class, confidence}}", **_REASON},
     400: {"description": "The request cannot be read", **_REASON},
+    408: {"description": "The upload took too long", **_REASON},
     413: {"description": "Too many files or bytes", **_REASON},
     415: {"description": "Not multipart/form-data", **_REASON},
     422: {"description": "A file cannot be read (the others are answered), or none was sent", **_REASON},

@@ -91,15 +91,15 @@ def write_card(path, row, numbers, report, class_names, facts, float_row=None):
     text = results.card(
         row,
         title="The student",
-        purpose="The network behind `python -m kd_lib predict` and `serve`: 8-bit integers from the first operator to "
+        purpose="A network for `python -m kd_lib predict` and `serve`: 8-bit integers from the first operator to "
         "the last, run by LiteRT.",
-        limits="vehicles, or anything else where a wrong answer costs more than a laugh. It knows 43 German signs, one "
-        "a picture, cut close; it does not find signs in a street scene.",
+        limits="vehicles, or anything else where a wrong answer costs more than a laugh. It knows "
+        f"{len(class_names)} classes, one a picture, cut close; it does not find signs in a street scene.",
         stored=f"{row['bytes'] / 1e3:,.1f} kB, int8",
         more=more,
     )
     recalls = [
-        f"| {label} | {name} | {recall:.1%} |"
+        f"| {label} | {name} | {'–' if math.isnan(recall) else f'{recall:.1%}'} |"
         for label, (name, recall) in enumerate(zip(class_names, report.per_class, strict=True))
     ]
     table = ["", "## Recall of each class", "", "| | class | recall |", "|---|---|---|", *recalls, ""]

@@ -5,10 +5,12 @@ Left out: what the files hold (`kd_lib.recognition` decodes them).
 
 from dataclasses import dataclass
 
+import anyio
 from fastapi import HTTPException
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from kd_lib.recognition import MAX_PIXELS
 
@@ -24,12 +26,16 @@ class Limits:
         request_bytes: bytes in all.
         file_bytes: bytes of one file.
         pixels: of one picture.
+        request_pixels: of all pictures together: a few bytes can hold a very large picture of one colour.
+        seconds: until all bytes have arrived.
     """
 
     files: int = 64
     request_bytes: int = 64_000_000
     file_bytes: int = 16_000_000
     pixels: int = MAX_PIXELS
+    request_pixels: int = 2 * MAX_PIXELS
+    seconds: int = 60
 
     def __post_init__(self):
         for name, value in vars(self).items():
@@ -44,7 +50,7 @@ class _TooLarge(Exception):
 class _InMemory(MultiPartParser):
     """Starlette's parser, which would move large files to disk."""
 
-    spool_max_size = 2**62
+    spool_max_size = max_file_size = 2**62  # the name in newer and in older versions
 
 
 async def _limited(stream, most):
@@ -64,7 +70,8 @@ async def uploaded(request, limits):
         limits: `Limits`.
 
     Returns:
-        list of (name, bytes, or in their place a str: why the file is refused), in the order of the request
+        (list of (name, bytes, or in their place a str: why the file is refused), in the order of the request; bool,
+        whether there were more files than the limit)
 
     Raises:
         HTTPException: with what is wrong with the request as a whole.
@@ -74,7 +81,12 @@ async def uploaded(request, limits):
         raise HTTPException(415, f"send multipart/form-data with files in the field 'images'; received {kind!r:.80}")
     parser = _InMemory(request.headers, _limited(request.stream(), limits.request_bytes), max_files=_PARTS)
     try:
-        form = await parser.parse()
+        with anyio.fail_after(limits.seconds):
+            form = await parser.parse()
+    except TimeoutError:
+        raise HTTPException(408, f"the upload took longer than {limits.seconds} s") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the client went away before the end of its upload") from None
     except _TooLarge:
         raise HTTPException(413, f"more than {limits.request_bytes:,} bytes in one request") from None
     except MultiPartException as error:
@@ -83,13 +95,13 @@ async def uploaded(request, limits):
     except (FormParserError, ValueError, LookupError) as error:
         raise HTTPException(400, f"the multipart body cannot be read: {error}"[:300]) from None
     try:
-        found = []
+        found, files = [], 0
         for field, part in form.multi_items():
             if not isinstance(part, UploadFile):
                 found.append((field, "this is text: 'images' must hold files, each with a file name"))
             elif field != "images":
                 found.append((part.filename or field, f"files go into the field 'images'; this came in {field!r:.80}"))
-            elif len(found) >= limits.files:
+            elif (files := files + 1) > limits.files:
                 found.append((part.filename or field, f"at most {limits.files} files in one request"))
             elif part.size > limits.file_bytes:
                 found.append((part.filename or field, f"more than {limits.file_bytes:,} bytes"))
@@ -99,4 +111,5 @@ async def uploaded(request, limits):
         await form.close()
     if not found:
         raise HTTPException(422, "the request holds no file in the field 'images'")
-    return [(name.encode("utf-8", "backslashreplace").decode(), content) for name, content in found]
+    found = [(name.encode("utf-8", "backslashreplace").decode(), content) for name, content in found]
+    return found, files > limits.files

@@ -1,5 +1,6 @@
 """Tests of kd_lib.litert: files that answer as the network did, and run without TensorFlow."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -142,13 +143,26 @@ def test_damaged_and_foreign_files_are_refused(files, tmp_path):
         litert.Classifier(tmp_path / "absent.tflite")
 
 
-@pytest.mark.parametrize("missing", [1, 40])
+@pytest.mark.parametrize("missing", [1, 40, -4, -30])  # below 0: so many bytes behind the network are left
 def test_a_file_whose_end_is_missing_is_refused(files, tmp_path, missing):
     whole = litert.attach(shutil.copy(files["int8"], tmp_path / "whole.tflite"), {"class_names": ["a"] * 40})
     cut = tmp_path / "cut.tflite"
-    cut.write_bytes(whole.read_bytes()[:-missing])
+    end = -missing if missing > 0 else litert._end_of_network(whole.read_bytes()) - missing
+    cut.write_bytes(whole.read_bytes()[:end])
     with pytest.raises(ValueError, match="cut.tflite is damaged or truncated"):
         litert.Classifier(cut)
+
+
+def test_damaged_facts_are_refused_not_raised_as_they_come(files, tmp_path):
+    whole = litert.attach(shutil.copy(files["int8"], tmp_path / "whole.tflite"), {"class_names": ["a"] * 40})
+    content = whole.read_bytes()
+    begin, random = litert._end_of_network(content), np.random.default_rng(0)
+    for _ in range(200):
+        damaged = bytearray(content)
+        for place in random.integers(begin, len(content), 4):
+            damaged[place] = random.integers(256)
+        with contextlib.suppress(ValueError):
+            litert._read_facts(bytes(damaged), whole)
 
 
 def test_a_network_of_another_kind_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from PIL import Image
 from kd_lib import litert, recognition, signs
 from kd_lib.__main__ import main
 from kd_lib.recognition import Recognizer
+from kd_lib.scale import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +159,23 @@ def test_a_network_that_cannot_be_used_is_named(file, pictures, capsys, tmp_path
     (tmp_path / "nothing").mkdir()
     code, _, err = run(capsys, tmp_path / "nothing", "--model", file)
     assert code == 2 and "no picture found" in err
+
+
+@pytest.mark.parametrize(
+    "facts", [{"temperature": None}, {"temperature": 0}, {"threshold": "0.5"}, {"class_names": 5}, {"class_names": [1]}]
+)
+def test_a_file_that_states_nonsense_is_refused(file, tmp_path, facts):
+    path = litert.attach(shutil.copy(file, tmp_path / "odd.tflite"), facts)
+    with pytest.raises(ValueError, match="odd.tflite states"):
+        Recognizer(path)
+
+
+def test_a_name_that_the_terminal_cannot_show_is_answered(file, tmp_path):
+    image = tmp_path / "標識.png"
+    Image.fromarray(signs.render([3], [0], [5])[0]).save(image)
+    command = [sys.executable, "-m", "kd_lib", "predict", str(image), "--model", str(file)]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, cwd=REPOSITORY)
+    assert done.returncode == 0 and b"\\u6a19" in done.stdout
 
 
 def test_other_class_counts_need_names_and_other_shapes_are_refused(tmp_path):

@@ -131,6 +131,16 @@ def test_other_plain_chains_can_be_pruned(middle):
     assert next(layer for layer in pruned.layers if isinstance(layer, layers.Conv2D)).filters == 4
 
 
+def test_the_channels_that_are_the_answers_stay():
+    inputs = layers.Input((8, 8, 3))
+    x = inputs
+    for channels in (6, 5):
+        x = layers.BatchNormalization()(layers.Conv2D(channels, 3, padding="same")(x))
+    model = scattered(keras.Model(inputs, layers.GlobalAveragePooling2D()(x)))
+    pruned = pruning.prune_channels(model, 0.5)
+    assert pruned.output_shape == (None, 5) and pruned.layers[1].filters == 3
+
+
 def skip():
     inputs = layers.Input((8, 8, 3))
     x = layers.BatchNormalization()(layers.Conv2D(3, 3, padding="same")(inputs))
@@ -145,6 +155,7 @@ def skip():
         (lambda: models.teacher(5, 16, stream_width=2, downsample=True), "Layer 'stage1_cell1_.*' of .* branch"),
         (lambda: chain(layers.Activation("sigmoid", name="s"), layers.Flatten()), "'s' of .* does not turn 0 into 0"),
         (lambda: chain(layers.LayerNormalization(name="n"), layers.Flatten()), r"'n' \(LayerNormalization\)"),
+        (lambda: chain(layers.ReLU(negative_slope=0.5, threshold=1.0, name="r"), layers.Flatten()), "'r' .* 0 into 0"),
         (lambda: chain(layers.ReLU(), layers.BatchNormalization(name="n"), layers.Flatten()), r"'n' \(BatchNorm"),
         (lambda: chain(layers.Rescaling(1.0, offset=1.0, name="n"), layers.Flatten()), r"'n' \(Rescaling\)"),
         (lambda: chain(layers.Reshape((-1,), name="n")), r"'n' \(Reshape\)"),

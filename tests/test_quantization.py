@@ -128,6 +128,9 @@ def test_other_plain_chains_can_be_quantised(middle):
         (lambda: [layers.Conv2D(4, 3, activation="tanh", name="c")], "'c' .* activation"),
         (lambda: [layers.DepthwiseConv2D(3, name="d")], r"'d' \(DepthwiseConv2D\)"),
         (lambda: [layers.Conv2D(6, 3, groups=3, name="g")], "'g' .* groups"),
+        (lambda: [layers.ReLU(negative_slope=0.2, name="r")], "'r' .* ReLU with a slope"),
+        (lambda: [layers.ReLU(threshold=1.0, name="r")], "'r' .* ReLU with a slope"),
+        (lambda: [layers.ReLU(max_value=40.0, name="r")], "'r' .* maximum other than 6"),
     ],
 )
 def test_what_cannot_be_quantised_is_named(middle, message):

@@ -3,20 +3,25 @@
 import io
 import re
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
 
+import anyio
 import numpy as np
 import pytest
 import small
+from fastapi import HTTPException
 from fastapi.testclient import TestClient
 from PIL import Image
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 
 from kd_lib import signs
 from kd_lib.recognition import Recognizer
 from kd_lib.serving import create_app, serve
-from kd_lib.uploads import Limits
+from kd_lib.uploads import Limits, uploaded
 
 
 def png(image):
@@ -152,6 +157,51 @@ def test_a_wrong_field_and_one_file_too_many_are_refused_and_the_others_answered
     found = response.json()
     assert response.status_code == 413 and [name for name in found if "class" in found[name]] == list(found)[:5]
     assert found["5.png"] == {"error": "at most 5 files in one request"}
+
+
+def test_text_fields_do_not_use_up_the_limit_of_files(client, pictures):
+    texts = [("images", (None, "text"))] * 6
+    response = client.post("/predict", files=[*texts, ("images", ("good.png", pictures[0]))])
+    assert response.status_code == 422 and "class" in response.json()["good.png"]
+
+
+def test_pictures_of_one_request_share_a_number_of_pixels(file, pictures):
+    client = TestClient(create_app(file, limits=Limits(pixels=10_000, request_pixels=15_000)))
+    buffer = io.BytesIO()
+    Image.new("1", (100, 90)).save(buffer, "WEBP", lossless=True)
+    response = post(client, ("a", buffer.getvalue()), ("b", buffer.getvalue()))
+    assert response.status_code == 422 and "class" in response.json()["a"]
+    assert response.json()["b"] == {"error": "the pictures of one request have more than 15,000 pixels"}
+
+
+def test_a_tiled_picture_counts_as_large_as_its_tiles(client):
+    # width, height, bits, no compression, black is 0, one channel, tiles of 4096 x 4096, where and how long they are
+    tags = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 277: 1, 322: 4096, 323: 4096, 324: 8, 325: 1}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    found = post(client, ("a.tif", data)).json()["a.tif"]
+    assert found == {"error": "4096 x 4096 pixels; at most 1,000,000 are taken"}
+
+
+def test_uploads_that_stall_or_end_early_are_no_error_of_the_server(file):
+    class Request:
+        headers = Headers({"content-type": "multipart/form-data; boundary=x"})
+
+        def __init__(self, stream):
+            self.stream = stream
+
+    async def stalls():
+        yield b"--x\r\n"
+        await anyio.sleep(30)
+
+    async def ends():
+        yield b"--x\r\n"
+        raise ClientDisconnect
+
+    for stream, status, reason in ((stalls, 408, "took longer than 1 s"), (ends, 400, "went away")):
+        with pytest.raises(HTTPException) as caught:
+            anyio.run(uploaded, Request(stream), Limits(seconds=1))
+        assert caught.value.status_code == status and reason in caught.value.detail
 
 
 def test_a_name_in_a_strange_encoding_is_answered(client, pictures):
