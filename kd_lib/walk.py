@@ -39,7 +39,7 @@ def notebooks(only=()):
 
 
 def walk(scale, *, only=(), write=False, build=REPOSITORY / "build", out=print):
-    """Execute notebooks in order and write each as HTML.
+    """Execute notebooks in order and write each as HTML, and beside it what its kernel wrote to stderr.
 
     Args:
         scale: Scale; exported to the kernels as environment variables.
@@ -59,13 +59,14 @@ def walk(scale, *, only=(), write=False, build=REPOSITORY / "build", out=print):
     expected = dict(zip(COURSE, EXPECTED[scale.name], strict=True))
     failed = []
     for path in notebooks(only):
-        notebook = nbformat.read(path, as_version=4)
+        notebook, log = nbformat.read(path, as_version=4), build / f"{path.stem}.log"
         client = NotebookClient(
             notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
         )
         with _Ticker(path.stem, expected.get(path.name[:2])) as ticker:
             try:
-                client.execute()
+                with open(log, "wb") as said:  # TensorFlow's and the kernel's own lines
+                    client.execute(stderr=said)
                 message = None
             except Exception as error:  # a cell, the kernel, or what starts it: the others still run
                 message = _last_line(error)
