@@ -130,10 +130,20 @@ def _html(notebook, title):
 
 def _settle(notebook):
     """Keep of each printed line what a terminal would show in the end: progress writes over itself."""
-    for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
-        if output.output_type == "stream":
-            lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in output.text.split("\n")]
-            output.text = "\n".join(lines)
+    for cell in notebook.cells:
+        merged = []
+        for output in cell.get("outputs", ()):
+            last = merged[-1] if merged else {}
+            if output.output_type == "stream" and output.name == last.get("name"):
+                last.text += output.text  # a line comes in several pieces
+            else:
+                merged.append(output)
+        for output in merged:
+            if output.output_type == "stream":
+                lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in output.text.split("\n")]
+                output.text = "\n".join(lines)
+        if "outputs" in cell:
+            cell.outputs = merged
 
 
 def _committable(notebook):
