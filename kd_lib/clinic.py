@@ -12,6 +12,7 @@ from keras import layers, ops
 
 from kd_lib import losses, models, signs
 from kd_lib.distiller import Distiller
+from kd_lib.feeding import steady
 from kd_lib.training import seeded
 
 CLASSES = (33, 34, 38, 39, 12, 13, 14, 17)  # two pairs of mirror images, and four signs that a mirror does not change
@@ -52,10 +53,18 @@ def _answers(network, images):
     return np.argmax(network(images, training=False), axis=1)
 
 
-def _fit(network, x, y, epochs, check, **options):
+def _batches(x, y, size=32, shuffle=False):
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((x, y))
+    return steady((data.shuffle(len(x), seed=0) if shuffle else data).batch(size).prefetch(2))
+
+
+def _fit(network, x, y, epochs, check, shuffle=True, callbacks=None):
     if not network.optimizer.built:
         network.optimizer.build(network.trainable_variables)  # made within the first step, it is traced twice
-    return network.fit(x, y, 32, epochs, verbose=0, validation_data=check, **options).history
+    options = {"validation_data": check and _batches(*check, size=256), "callbacks": callbacks}
+    return network.fit(_batches(x, y, shuffle=shuffle), epochs=epochs, verbose=0, **options).history
 
 
 # The patients

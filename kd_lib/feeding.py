@@ -209,7 +209,7 @@ class Batches(keras.utils.PyDataset):
 
         steps = tf.data.Dataset.range(self.first_step, len(self.order.index))
         plain = tf.autograph.experimental.do_not_convert(load)  # no branch in it depends on a tensor
-        return _steady(steps.map(plain, num_parallel_calls=2).prefetch(4))
+        return steady(steps.map(plain, num_parallel_calls=2).prefetch(4))
 
 
 def in_order(split, batch_size):
@@ -237,12 +237,12 @@ def in_order(split, batch_size):
         return images, labels
 
     plain = tf.autograph.experimental.do_not_convert(load)
-    return _steady(tf.data.Dataset.range(0, len(split), batch_size).map(plain).prefetch(1)), None
+    return steady(tf.data.Dataset.range(0, len(split), batch_size).map(plain).prefetch(1)), None
 
 
-def _steady(dataset):
-    """Switch tf.data's tuning off: nothing here is left to it, and its thread sleeps for up to a minute at a time,
-    which the end of an iterator often waits for (seen on TensorFlow 2.21)."""
+def steady(dataset):
+    """Return a tf.data.Dataset with tf.data's tuning switched off: nothing here is left to it, and its thread sleeps
+    for up to a minute at a time, which the end of an iterator often waits for (seen on TensorFlow 2.21)."""
     import tensorflow as tf
 
     options = tf.data.Options()

@@ -53,7 +53,7 @@ def student(patches):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def steady():
+def _steady():
     """Switch tf.data's tuning off where Keras feeds arrays: each epoch's end would wait for it (kd_lib.feeding)."""
     import keras
 
@@ -61,10 +61,10 @@ def steady():
         return
     from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
-    from kd_lib.feeding import _steady
+    from kd_lib.feeding import steady
 
     tuned = ArrayDataAdapter.get_tf_dataset
-    ArrayDataAdapter.get_tf_dataset = lambda self: _steady(tuned(self))
+    ArrayDataAdapter.get_tf_dataset = lambda self: steady(tuned(self))
 
 
 def pytest_unconfigure(config):
