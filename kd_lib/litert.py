@@ -85,7 +85,7 @@ def _end_of_network(content):
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return min(entry.header_offset for entry in archive.infolist())
-    except Exception:  # as above: there is no archive that could be read
+    except Exception:  # a damaged archive makes its reader fail in every way there is
         return len(content)
 
 
@@ -202,7 +202,7 @@ def _read_facts(content, path):
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             facts = json.loads(archive.read(FACTS))
-    except Exception as error:  # a damaged archive makes its reader fail in every way there is
+    except Exception as error:  # as in `_end_of_network`
         begun = b"PK\x03\x04" in content and FACTS.encode() in content  # an archive that begins and does not end
         if begun or content.rfind(b"PK") >= len(content) - 64:
             raise ValueError(f"{path} is damaged or truncated: what it says of itself cannot be read.") from error

@@ -1,0 +1,216 @@
+"""What the commands of `python -m kd_lib` do, each a few lines around the library.
+
+Each takes the parsed options and a `Scale`, and imports what it needs itself: `predict` and `serve` load no TensorFlow.
+Left out: the options themselves (`kd_lib.__main__`).
+"""
+
+import contextlib
+from pathlib import Path
+
+from kd_lib.scale import REPOSITORY
+
+TEACHER_CARD = {
+    "title": "The narrow teacher",
+    "purpose": "The two-stream densely connected network that notebook 02 trains at full scale. At laptop scale on "
+    "GTSRB it is loaded from here, so that students can be distilled within minutes.",
+    "limits": "vehicles, or anything else where a wrong answer costs more than a grade. It knows 43 German signs and "
+    "calls every other picture one of them.",
+}
+
+
+def run(options, scale):
+    """Run the notebooks as pages, print the table, and with `--write` publish."""
+    from kd_lib.walk import walk
+
+    print(scale)
+    failed = walk(scale, only=options.only, write=options.write)
+    print()
+    _show(scale)
+    for name, message in failed:
+        print(f"FAILED {name}: {message}")
+    if options.write:
+        _publish(scale)
+    return 1 if failed else 0
+
+
+def data(options, scale):
+    """Prepare a data set."""
+    from kd_lib import datasets
+
+    datasets.prepare(options.data, image_size=options.image_size, crop=options.crop)
+
+
+def _dataset(scale):
+    from kd_lib import datasets
+
+    print(scale)
+    return datasets.load_dataset(scale.data, limit=scale.limit)
+
+
+def train(options, scale):
+    """Train the teacher or a plain student, or replay a training."""
+    from kd_lib import course, replay
+
+    if (options.model is None) == (options.replay is None):
+        raise ValueError("Say what to train: teacher, student or --replay FOLDER.")
+    if options.replay:
+        found = replay.replay(options.replay)
+    elif options.model == "teacher":
+        found = course.teacher(_dataset(scale), scale)
+    else:
+        found = course.plain(_dataset(scale), scale, options.seed, width=options.width)
+    print(f"{found.name}-{found.key}: validation accuracy {found.history['final_val_accuracy'][-1]:.2%}")
+
+
+def distill(options, scale):
+    """Train a student from the teacher."""
+    from kd_lib import course
+
+    dataset = _dataset(scale)
+    found = course.distilled(dataset, scale, options.seed, course.teacher(dataset, scale), width=options.width)
+    print(f"{found.name}-{found.key}: validation accuracy {found.history['final_val_accuracy'][-1]:.2%}")
+
+
+def evaluate(options, scale):
+    """Measure trained models on test images, and write their rows."""
+    from kd_lib import course, datasets
+
+    dataset = _dataset(scale)
+    common = {"dataset": dataset, "scale": scale}
+    if options.on:
+        common["test_data"] = datasets.load_dataset(options.on, limit=scale.limit)
+        if common["test_data"].num_classes != dataset.num_classes:
+            classes = f"{dataset.num_classes} and {common['test_data'].num_classes}"
+            raise ValueError(f"{dataset.name} and {options.on} must have the same classes; they have {classes}.")
+        common["command"] = f"python -m kd_lib evaluate {options.model} --data {scale.data} --on {options.on}"
+    # A plain student needs no teacher but to be compared with; on foreign images there is nothing to compare.
+    alone = options.model == "student" and options.on
+    teacher = None if alone else course.teacher(dataset, scale)
+    if options.model == "teacher":
+        course.report(teacher, model="teacher", method="plain", **common)
+    else:
+        for seed in scale.seeds if options.seed is None else (options.seed,):
+            if options.model == "student":
+                found, method = course.plain(dataset, scale, seed, width=options.width), "plain"
+            else:
+                found, method = course.distilled(dataset, scale, seed, teacher, width=options.width), "kd"
+            course.report(found, model=f"student-{options.width:g}", method=method, teacher=teacher, **common)
+    _show(scale, data=f"{dataset.name} to {options.on}" if options.on else None)
+
+
+def pretrain(options, scale):
+    """Pretrain MobileNetV2's backbone on drawn signs."""
+    from kd_lib import pretraining
+
+    print(pretraining.backbone_weights("signs", scale=scale))
+
+
+def prune(options, scale):
+    """Prune a sparse student, repair and measure it."""
+    from kd_lib import course, evaluation
+
+    dataset = _dataset(scale)
+    teacher = course.teacher(dataset, scale)
+    sparse = course.sparse(dataset, scale, options.seed, teacher, width=options.width)
+    found = course.pruned(dataset, scale, sparse, options.fraction, teacher)
+    command = f"python -m kd_lib prune --data {scale.data} --fraction {options.fraction:g} --seed {options.seed}"
+    command += f" --width {options.width:g}" if options.width != course.WIDTH else ""
+    names = {"model": f"student-{options.width:g}-pruned", "method": "kd", "teacher": teacher, "command": command}
+    course.report(found, dataset, scale, **names)
+    for run in (sparse, found):
+        size = f"{evaluation.count_params(run.model):,} parameters, {evaluation.count_macs(run.model) / 1e6:.1f} M"
+        accuracy = run.history["final_val_accuracy"][-1]
+        print(f"{run.name}-{run.key}: {size} multiply-adds, validation accuracy {accuracy:.2%}")
+
+
+def export(options, scale):
+    """Make the int8 file and its card."""
+    from kd_lib import course, results, shipping
+
+    path = options.output or scale.home / "student.tflite"
+    if path.suffix != ".tflite":
+        raise ValueError(f"--output must end in .tflite. Received: {path}")
+    dataset = _dataset(scale)
+    teacher = course.teacher(dataset, scale)
+    name = f"student-{options.width:g}"
+    command = f"python -m kd_lib export --data {scale.data} --width {options.width:g} --seed {options.seed}"
+    if options.fraction:
+        name, command = f"{name}-pruned", f"{command} --fraction {options.fraction:g}"
+        sparse = course.sparse(dataset, scale, options.seed, teacher, width=options.width)
+        student = course.pruned(dataset, scale, sparse, options.fraction, teacher)
+    else:
+        student = course.distilled(dataset, scale, options.seed, teacher, width=options.width)
+
+    def float_row():
+        rows = results.load(scale.results)["rows"] if scale.results.exists() else []
+        own = {"dataset": dataset.name, "scale": scale.name}  # not what it says about another data set's test
+        own_rows = (row for row in rows if own.items() <= row.items())
+        return next((row for row in own_rows if row["config"].get("key") == student.key), None)
+
+    if float_row() is None:  # its test images are read once: for this row
+        course.report(student, dataset, scale, model=name, method="kd", teacher=teacher, command=command)
+    run = course.quantized(dataset, scale, student, teacher)
+    facts = shipping.ship(run, dataset, path)
+    report, numbers = shipping.measure(path, dataset, teacher=teacher.model)
+    names = {"model": f"{name}-int8", "method": "kd", "teacher": teacher.name, "bytes": path.stat().st_size}
+    row = course.row_of(run, report, dataset, scale, **names, command=f"{command} --scale {scale.name}")
+    results.append(row, scale.results)
+    shipping.write_card(path, row, numbers, report, dataset.class_names, facts, float_row())
+    print(f"{path}: {path.stat().st_size / 1e3:.1f} kB, {row['test_accuracy']:.2%} of the test images are right")
+
+
+def predict(options, scale):
+    """Name the signs in pictures; return the exit code."""
+    from kd_lib.predicting import predict
+
+    return predict(options.paths, model=options.model, top=options.top, as_json=options.json, reject=options.reject)
+
+
+def serve(options, scale):
+    """Answer over HTTP until told to stop."""
+    from kd_lib.serving import serve
+    from kd_lib.uploads import Limits
+
+    given = {name: getattr(options, f"max_{name}") for name in vars(Limits())}
+    limits = Limits(**{name: value for name, value in given.items() if value is not None})
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(host=options.host, port=options.port, model=options.model, workers=options.workers, limits=limits)
+
+
+def results(options, scale):
+    """Print the table, and with `--publish` publish first."""
+    if options.publish:
+        _publish(scale)
+    _show(scale)
+
+
+def _show(scale, data=None):
+    from kd_lib import results
+
+    data = data or Path(scale.data).name
+    found = results.load(scale.results)
+    rows = [row for row in found["rows"] if row["scale"] == scale.name and row["dataset"] == data]
+    if not rows:
+        print(f"No results yet at scale {scale.name} on {data}.")
+        return
+    print(results.table(rows, found["comparisons"], markdown=False))
+
+
+def _publish(scale):
+    from kd_lib import artifacts, plots, results
+    from kd_lib.files import writing
+
+    figures, name = REPOSITORY / "figures", Path(scale.data).name
+    results.merge(scale.results, figures / "results.json", scale=scale.name, dataset=name)
+    results.render(REPOSITORY / "README.md", figures / "results.json")
+    rows = results.load(figures / "results.json")["rows"]
+    rows = [row for row in rows if results.COMMITTED.items() <= row.items()]
+    if any(row["test_errors"] is not None for row in rows):
+        plots.save(plots.errors_vs_params(rows), figures / "errors_against_parameters.png")
+    for row in rows:
+        for folder in artifacts.SHIPPED[1].glob(f"*-{row['config'].get('key')}"):
+            with writing(folder / "README.md") as temporary:
+                temporary.write_text(results.card(row, **TEACHER_CARD), encoding="utf-8")
+    data = [{"name": name, "limit": scale.limit}, {"name": "signs", "limit": scale.quiz.limit}]
+    held = artifacts.publish(scale.artifacts, data) / 1e6
+    print(f"Published {scale.name} on {scale.data}: figures/results.json, README.md, figures/run ({held:.1f} MB).")
