@@ -37,6 +37,7 @@ def teacher_config(scale):
         learning_rate=2e-3,
         balance=0.5,
         views="online",
+        strength=scale.teacher_strength,
         drawn=scale.teacher_drawn,
     )
 

@@ -30,6 +30,7 @@ _AMOUNTS = {
     "smoke": {
         **{"limit": 430, "seeds": (0,), "epochs": 2, "batch_size": 43, "views": 2},
         **{"teacher_epochs": 1, "teacher_width": 4, "teacher_batch_size": 43, "teacher_limit": 430},
+        **{"teacher_strength": 0.5},
         **{"drawn": 43, "teacher_drawn": 43, "teacher_cells": 1},
         **{"sweep_epochs": 1, "sweep_seeds": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,)},
         **{"recipe_limit": 430, "recipe_epochs": 1, "recipe_seeds": (0,), "recipe_views": (1, 2, "online")},
@@ -41,6 +42,7 @@ _AMOUNTS = {
     "laptop": {
         **{"limit": 2580, "seeds": (0, 1, 2), "epochs": 10, "batch_size": 64, "views": 4},
         **{"teacher_epochs": 10, "teacher_width": 24, "teacher_batch_size": 64, "teacher_limit": 2580},
+        **{"teacher_strength": 0.5},
         **{"drawn": 0, "teacher_drawn": 0, "teacher_cells": 1},
         **{"sweep_epochs": 3, "sweep_seeds": 1, "sweep_alphas": (0.0, 0.1, 0.5), "sweep_temperatures": (1.0, 4.0)},
         **{"recipe_limit": 1290, "recipe_epochs": 6, "recipe_seeds": (0, 1, 2)},
@@ -51,7 +53,8 @@ _AMOUNTS = {
     },
     "full": {
         **{"limit": None, "seeds": (0, 1, 2), "epochs": 16, "batch_size": 128, "views": 4},
-        **{"teacher_epochs": 12, "teacher_width": 64, "teacher_batch_size": 32, "teacher_limit": None},
+        **{"teacher_epochs": 14, "teacher_width": 64, "teacher_batch_size": 32, "teacher_limit": None},
+        **{"teacher_strength": 1.0},
         **{"drawn": 20_000, "teacher_drawn": 20_000, "teacher_cells": 1},
         **{"sweep_epochs": 4, "sweep_seeds": 1},
         **{"sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
@@ -99,6 +102,7 @@ class Scale:
         drawn, teacher_drawn: drawn signs among the training images of students and teacher; 0 where classes are others.
         teacher_width, teacher_cells: `stream_width` and `cells` of the teacher.
         teacher_limit: images in each split for the teacher at most; None for all.
+        teacher_strength: of the views that the teacher is shown.
         sweep_alphas, sweep_temperatures: the grid that notebook 04 tries on validation images.
         recipe_limit: images in each split for the many trainings of notebook 06 at most.
         recipe_epochs, recipe_seeds: their epochs and seeds.
@@ -128,6 +132,7 @@ class Scale:
     teacher_cells: int
     teacher_batch_size: int
     teacher_limit: int | None
+    teacher_strength: float
     drawn: int
     teacher_drawn: int
     sweep_epochs: int
