@@ -104,7 +104,7 @@ def test_a_scale_cannot_be_changed_by_accident():
 
 def test_photographs_at_laptop_scale_use_the_teacher_that_ships():
     laptop, full = Scale.named("laptop", data="gtsrb"), Scale.named("full", data="gtsrb")
-    for field in ("teacher_epochs", "teacher_width", "teacher_batch_size", "teacher_limit"):
+    for field in ("teacher_epochs", "teacher_width", "teacher_batch_size", "teacher_limit", "teacher_strength"):
         assert getattr(laptop, field) == getattr(full, field)
     assert laptop.epochs == Scale.named("laptop").epochs and laptop.limit == Scale.named("laptop").limit
     assert Scale.named("laptop", data="btsc").teacher_epochs == Scale.named("laptop").teacher_epochs
