@@ -5,6 +5,7 @@ network: the place that TensorFlow Lite's tools know for "associated files". Lef
 image in, one row of logits out.
 """
 
+import hashlib
 import io
 import json
 import threading
@@ -16,6 +17,7 @@ import numpy as np
 from kd_lib.files import writing
 
 FACTS = "kd_lib.json"
+_DIGEST = "sha256"  # of the network, among the facts: LiteRT trusts its bytes and can crash on damaged ones
 _KINDS = (None, "float16", "int8")
 
 
@@ -77,8 +79,9 @@ def attach(path, facts):
 
 
 def _append(path, facts):
+    text = json.dumps({**facts, _DIGEST: hashlib.sha256(Path(path).read_bytes()).hexdigest()})
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo(FACTS), json.dumps(facts), zipfile.ZIP_DEFLATED)  # no date: same bytes again
+        archive.writestr(zipfile.ZipInfo(FACTS), text, zipfile.ZIP_DEFLATED)  # no date: same bytes again
 
 
 def _end_of_network(content):
@@ -146,6 +149,7 @@ class Classifier:
         content = path.read_bytes()
         if content[4:8] != b"TFL3":
             raise ValueError(f"{path} is not a .tflite file (its bytes 4 to 8 do not read TFL3).")
+        self.facts = _read_facts(content, path)  # before LiteRT: it also says whether the network is whole
         try:
             self._interpreter = Interpreter(model_content=content, num_threads=threads)
             self._interpreter.allocate_tensors()
@@ -170,7 +174,6 @@ class Classifier:
             )
         self._input, self._output, self._lock = inputs[0], outputs[0], threading.Lock()
         self.image_size, self.num_classes = shapes[0][0][1:3], shapes[1][0][1]
-        self.facts = _read_facts(content, path)
 
     def predict(self, images):
         """Return logits, float32 [n, classes], for uint8 images [n, height, width, 3].
@@ -207,4 +210,8 @@ def _read_facts(content, path):
         if begun or content.rfind(b"PK") >= len(content) - 64:
             raise ValueError(f"{path} is damaged or truncated: what it says of itself cannot be read.") from error
         return {}
-    return facts if isinstance(facts, dict) else {}
+    facts = facts if isinstance(facts, dict) else {}
+    digest = facts.pop(_DIGEST, None)
+    if digest not in (None, hashlib.sha256(content[: _end_of_network(content)]).hexdigest()):
+        raise ValueError(f"{path} is damaged: its network is not the one that was exported.")
+    return facts

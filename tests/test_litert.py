@@ -165,6 +165,17 @@ def test_damaged_facts_are_refused_not_raised_as_they_come(files, tmp_path):
             litert._read_facts(bytes(damaged), whole)
 
 
+def test_a_damaged_network_never_reaches_litert(files, tmp_path):
+    content, random = files["int8"].read_bytes(), np.random.default_rng(0)
+    end, path = litert._end_of_network(content), tmp_path / "damaged.tflite"
+    for place in random.integers(8, end, 50):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << random.integers(8)
+        path.write_bytes(bytes(damaged))
+        with pytest.raises(ValueError, match="damaged.tflite is damaged: its network is not the one"):
+            litert.Classifier(path)
+
+
 def test_a_network_of_another_kind_is_refused(tmp_path):
     inputs = layers.Input((4,))
     vector = keras.Model(inputs, layers.Dense(3)(inputs))
