@@ -40,11 +40,16 @@ def data(options, scale):
     datasets.prepare(options.data, image_size=options.image_size, crop=options.crop)
 
 
-def _dataset(scale):
+def _dataset(scale, options):
     from kd_lib import datasets
 
     print(scale)
-    return datasets.load_dataset(scale.data, limit=scale.limit)
+    return datasets.load_dataset(scale.data, limit=scale.limit, crop=options.crop)
+
+
+def _flags(options):
+    """The options that every training takes, as they stand in a row's command."""
+    return (" --crop" if options.crop else "") + (" --refit" if options.refit else "")
 
 
 def train(options, scale):
@@ -56,9 +61,9 @@ def train(options, scale):
     if options.replay:
         found = replay.replay(options.replay)
     elif options.model == "teacher":
-        found = course.teacher(_dataset(scale), scale)
+        found = course.teacher(_dataset(scale, options), scale, refit=options.refit)
     else:
-        found = course.plain(_dataset(scale), scale, options.seed, width=options.width)
+        found = course.plain(_dataset(scale, options), scale, options.seed, options.width, refit=options.refit)
     print(f"{found.name}-{found.key}: validation accuracy {found.history['final_val_accuracy'][-1]:.2%}")
 
 
@@ -66,8 +71,9 @@ def distill(options, scale):
     """Train a student from the teacher."""
     from kd_lib import course
 
-    dataset = _dataset(scale)
-    found = course.distilled(dataset, scale, options.seed, course.teacher(dataset, scale), width=options.width)
+    dataset = _dataset(scale, options)
+    teacher = course.teacher(dataset, scale, refit=options.refit)
+    found = course.distilled(dataset, scale, options.seed, teacher, width=options.width)
     print(f"{found.name}-{found.key}: validation accuracy {found.history['final_val_accuracy'][-1]:.2%}")
 
 
@@ -75,25 +81,29 @@ def evaluate(options, scale):
     """Measure trained models on test images, and write their rows."""
     from kd_lib import course, datasets
 
-    dataset = _dataset(scale)
+    dataset = _dataset(scale, options)
     common = {"dataset": dataset, "scale": scale}
+    if _flags(options):
+        common["command"] = f"python -m kd_lib evaluate {options.model} --data {scale.data}{_flags(options)}"
     if options.on:
-        common["test_data"] = datasets.load_dataset(options.on, limit=scale.limit)
+        common["test_data"] = datasets.load_dataset(options.on, limit=scale.limit, crop=options.crop)
         if common["test_data"].num_classes != dataset.num_classes:
             classes = f"{dataset.num_classes} and {common['test_data'].num_classes}"
             raise ValueError(f"{dataset.name} and {options.on} must have the same classes; they have {classes}.")
-        common["command"] = f"python -m kd_lib evaluate {options.model} --data {scale.data} --on {options.on}"
+        command = f"python -m kd_lib evaluate {options.model} --data {scale.data} --on {options.on}{_flags(options)}"
+        common["command"] = command
     # A plain student needs no teacher but to be compared with; on foreign images there is nothing to compare.
     alone = options.model == "student" and options.on
-    teacher = None if alone else course.teacher(dataset, scale)
+    teacher = None if alone else course.teacher(dataset, scale, refit=options.refit)
     if options.model == "teacher":
         course.report(teacher, model="teacher", method="plain", **common)
     else:
         for seed in scale.seeds if options.seed is None else (options.seed,):
             if options.model == "student":
-                found, method = course.plain(dataset, scale, seed, width=options.width), "plain"
+                found = course.plain(dataset, scale, seed, options.width, refit=options.refit)
+                method = "plain"
             else:
-                found, method = course.distilled(dataset, scale, seed, teacher, width=options.width), "kd"
+                found, method = course.distilled(dataset, scale, seed, teacher, options.width), "kd"
             course.report(found, model=f"student-{options.width:g}", method=method, teacher=teacher, **common)
     _show(scale, data=f"{dataset.name} to {options.on}" if options.on else None)
 
@@ -109,12 +119,12 @@ def prune(options, scale):
     """Prune a sparse student, repair and measure it."""
     from kd_lib import course, evaluation
 
-    dataset = _dataset(scale)
-    teacher = course.teacher(dataset, scale)
+    dataset = _dataset(scale, options)
+    teacher = course.teacher(dataset, scale, refit=options.refit)
     sparse = course.sparse(dataset, scale, options.seed, teacher, width=options.width)
     found = course.pruned(dataset, scale, sparse, options.fraction, teacher)
     command = f"python -m kd_lib prune --data {scale.data} --fraction {options.fraction:g} --seed {options.seed}"
-    command += f" --width {options.width:g}" if options.width != course.WIDTH else ""
+    command += (f" --width {options.width:g}" if options.width != course.WIDTH else "") + _flags(options)
     names = {"model": f"student-{options.width:g}-pruned", "method": "kd", "teacher": teacher, "command": command}
     course.report(found, dataset, scale, **names)
     for run in (sparse, found):
@@ -130,10 +140,11 @@ def export(options, scale):
     path = options.output or scale.home / "student.tflite"
     if path.suffix != ".tflite":
         raise ValueError(f"--output must end in .tflite. Received: {path}")
-    dataset = _dataset(scale)
-    teacher = course.teacher(dataset, scale)
+    dataset = _dataset(scale, options)
+    teacher = course.teacher(dataset, scale, refit=options.refit)
     name = f"student-{options.width:g}"
     command = f"python -m kd_lib export --data {scale.data} --width {options.width:g} --seed {options.seed}"
+    command += _flags(options)
     if options.fraction:
         name, command = f"{name}-pruned", f"{command} --fraction {options.fraction:g}"
         sparse = course.sparse(dataset, scale, options.seed, teacher, width=options.width)
@@ -143,7 +154,8 @@ def export(options, scale):
 
     def float_row():
         rows = results.load(scale.results)["rows"] if scale.results.exists() else []
-        own = {"dataset": dataset.name, "scale": scale.name}  # not what it says about another data set's test
+        # Not what it says about another data set's test.
+        own = {"dataset": dataset.name, "scale": scale.name, "crop": dataset.crop}
         own_rows = (row for row in rows if own.items() <= row.items())
         return next((row for row in own_rows if row["config"].get("key") == student.key), None)
 

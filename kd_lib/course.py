@@ -29,7 +29,7 @@ def teacher_dataset(dataset, scale):
     return load_dataset(scale.data, limit=scale.teacher_limit, **same)
 
 
-def teacher_config(scale):
+def teacher_config(scale, refit=False):
     """Return the Config of the teacher."""
     return Config(
         epochs=scale.teacher_epochs,
@@ -39,17 +39,18 @@ def teacher_config(scale):
         views="online",
         strength=scale.teacher_strength,
         drawn=scale.teacher_drawn,
+        refit=refit,
     )
 
 
-def teacher(dataset, scale):
-    """Return the Run of the two-stream dense teacher."""
+def teacher(dataset, scale, *, refit=False):
+    """Return the Run of the two-stream dense teacher; with `refit`, of one that learns from validation images too."""
     size = {"stream_width": scale.teacher_width, "downsample": True, "cells": scale.teacher_cells}
     network = seeded(0, models.teacher, dataset.num_classes, dataset.image_size, **size)
-    return fit_or_load("teacher", network, teacher_dataset(dataset, scale), teacher_config(scale))
+    return fit_or_load("teacher", network, teacher_dataset(dataset, scale), teacher_config(scale, refit))
 
 
-def student_config(scale, seed):
+def student_config(scale, seed, refit=False):
     """Return the Config that plain and distilled students share."""
     return Config(
         epochs=scale.epochs,
@@ -59,6 +60,7 @@ def student_config(scale, seed):
         views=scale.views,
         drawn=scale.drawn,
         seed=seed,
+        refit=refit,
     )
 
 
@@ -67,26 +69,28 @@ def new_student(dataset, seed, width=WIDTH):
     return seeded(seed, models.student, dataset.num_classes, dataset.image_size, width=width)
 
 
-def plain(dataset, scale, seed, width=WIDTH):
+def plain(dataset, scale, seed, width=WIDTH, *, refit=False):
     """Return the Run of a student that learns from labels alone."""
     name = f"student-{width:g}-plain-seed{seed}"
-    return fit_or_load(name, new_student(dataset, seed, width), dataset, student_config(scale, seed))
+    return fit_or_load(name, new_student(dataset, seed, width), dataset, student_config(scale, seed, refit))
 
 
 def distilled(dataset, scale, seed, teacher_run, width=WIDTH):
-    """Return the Run of a student that learns from labels and from `teacher_run.model`."""
+    """Return the Run of a student that learns from labels and from `teacher_run.model`: from validation images too if
+    the teacher did."""
     distiller = Distiller(
         new_student(dataset, seed, width), teacher_run.model, alpha=scale.alpha, temperature=scale.temperature
     )
     name = f"student-{width:g}-kd-from-{teacher_run.name}-seed{seed}"
-    return fit_or_load(name, distiller, dataset, student_config(scale, seed))
+    return fit_or_load(name, distiller, dataset, student_config(scale, seed, teacher_run.config.refit))
 
 
 def sparse(dataset, scale, seed, teacher_run, width=WIDTH, strength=1e-4):
     """Return the Run of a distilled student whose BatchNorm scales are kept small, so that channels can go."""
     student = pruning.sparse(new_student(dataset, seed, width), strength)
     distiller = Distiller(student, teacher_run.model, alpha=scale.alpha, temperature=scale.temperature)
-    return fit_or_load(f"student-{width:g}-sparse-seed{seed}", distiller, dataset, student_config(scale, seed))
+    config = student_config(scale, seed, teacher_run.config.refit)
+    return fit_or_load(f"student-{width:g}-sparse-seed{seed}", distiller, dataset, config)
 
 
 def pruned(dataset, scale, sparse_run, fraction, teacher_run=None):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd_lib import Distiller, models, replay, signs, walk
+from kd_lib import Distiller, models, replay, results, signs, walk
 from kd_lib.__main__ import main
 from kd_lib.datasets import load_dataset
 from kd_lib.training import Config, fit_or_load, seeded
@@ -97,9 +97,13 @@ def test_a_folder_of_ones_own_goes_all_the_way_to_the_table(home, folder, capsys
 
 
 def test_a_student_is_tested_on_other_images_than_it_learned_from(home, capsys):
-    assert main(["evaluate", "student", "--scale", "smoke", "--seed", "0", "--on", "signs"]) == 0
+    choice = ["--scale", "smoke", "--seed", "0", "--on", "signs", "--refit", "--crop"]
+    assert main(["evaluate", "student", *choice]) == 0
     shown = capsys.readouterr().out
     assert "signs to signs" in shown and "teacher:" not in shown, "a plain student alone needs no teacher"
+    assert "plain (train + validation)" in shown and "cropped to the sign" in shown
+    (row,) = results.load(home / "results.json")["rows"]
+    assert row["refit"] and row["crop"] and "--on signs --crop --refit --scale smoke" in row["command"]
 
 
 def test_a_student_is_pruned_exported_and_asked(home, tmp_path, capsys):

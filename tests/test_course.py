@@ -3,6 +3,7 @@
 import ast
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,3 +55,20 @@ def test_the_shipped_teacher_is_the_one_that_laptop_scale_on_gtsrb_looks_for():
     for scale in ("laptop", "full"):
         assert config == course.teacher_config(Scale.named(scale, data="gtsrb")).facts()
     assert (folder / "weights.npz").stat().st_size <= 4e6 and (folder / "README.md").exists()
+
+
+def test_what_a_refitted_teacher_teaches_is_refitted_too(monkeypatch):
+    seen = []
+
+    def noted(name, model, dataset, config):
+        seen.append(config)
+        return SimpleNamespace(name=name, model=model, config=config)
+
+    monkeypatch.setattr(course, "fit_or_load", noted)
+    scale, dataset = Scale.named("smoke"), SimpleNamespace(num_classes=3, image_size=16)
+    for refit in (False, True):
+        teacher = course.teacher(dataset, scale, refit=refit)
+        course.distilled(dataset, scale, 0, teacher)
+        course.sparse(dataset, scale, 0, teacher)
+        course.plain(dataset, scale, 0, refit=refit)
+    assert [config.refit for config in seen] == [False] * 4 + [True] * 4
