@@ -21,8 +21,8 @@ WIDTH = 0.25  # of the course's main student
 
 
 def teacher_dataset(dataset, scale):
-    """Return the Dataset that the teacher learns from: `dataset`, or more of it at laptop scale on GTSRB, where the
-    teacher that ships with the package is taken."""
+    """Return the Dataset that the teacher learns from: `dataset`, or at laptop scale more of it, with the same physical
+    signs held out; on GTSRB all of it, since the teacher that ships with the package is taken."""
     if scale.teacher_limit == scale.limit:
         return dataset
     same = {"image_size": dataset.image_size, "crop": dataset.crop, "seed": dataset.seed}
