@@ -35,7 +35,7 @@ _AMOUNTS = {
         **{"sweep_epochs": 1, "sweep_seeds": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,)},
         **{"recipe_limit": 430, "recipe_epochs": 1, "recipe_seeds": (0,), "recipe_views": (1, 2, "online")},
         **{"recipe_losses": ("dist", "kd + hint")},
-        **{"prune_fractions": (0.3, 0.8), "prune_epochs": 1, "sweep_changes": 6},
+        **{"prune_fractions": (0.3, 0.8), "prune_epochs": 1, "sweep_changes": 3},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 86, "mobilenet_epochs": (1, 1, 1)},
         **{"quiz_scale": "smoke"},
     },
