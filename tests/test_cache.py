@@ -29,7 +29,11 @@ def plan(labels=None, *, epochs=4, batch_size=7, views=3, **options):
     )
 
 
-def cached(teacher, split, table, *, strength=1.0, facts=FACTS, progress=lambda line: None):
+def _silent(line, end="\n"):
+    pass
+
+
+def cached(teacher, split, table, *, strength=1.0, facts=FACTS, progress=_silent):
     """The teacher's answers, with the facts that `cache_logits` would give them."""
     views = None if table is None else len(table)
     facts = facts | {"teacher": fingerprint(teacher), "strength": strength, "views": views}
@@ -38,7 +42,7 @@ def cached(teacher, split, table, *, strength=1.0, facts=FACTS, progress=lambda 
 
 def test_cached_answers_are_the_teachers_on_the_very_view_rounded_to_float16():
     data, network, table = split(300), teacher(), view_table(300, 2, seed=1)  # more images than one call takes
-    logits = cached(network, data, table, strength=0.8, facts=FACTS, progress=lambda line: None)
+    logits = cached(network, data, table, strength=0.8, facts=FACTS, progress=_silent)
     assert logits.shape == (2, 300, 3) and logits.dtype == np.float16
     for view in range(2):
         expected = network(augment(data.images, table[view], 0.8), training=False)
@@ -49,14 +53,14 @@ def test_cached_answers_are_the_teachers_on_the_very_view_rounded_to_float16():
 def test_the_student_is_shown_the_view_that_the_teacher_answered():
     """The loop closed: batches and cached answers together are what a live teacher would say to each batch."""
     data, network, table, order = split(), teacher(), view_table(30, 3), plan()
-    logits = cached(network, data, table, strength=1.0, facts=FACTS, progress=lambda line: None)
+    logits = cached(network, data, table, strength=1.0, facts=FACTS, progress=_silent)
     for images, y in feeding.batches(data, order, table, teacher_logits=logits):
         np.testing.assert_allclose(network(images, training=False), y["teacher_logits"], rtol=2e-3, atol=2e-3)
 
 
 def test_cached_answers_without_augmentation_are_to_the_images_themselves():
     data, network = split(), teacher()
-    logits = cached(network, data, None, strength=1.0, facts=FACTS, progress=lambda line: None)
+    logits = cached(network, data, None, strength=1.0, facts=FACTS, progress=_silent)
     np.testing.assert_allclose(logits[0], network(data.images.astype(np.float32)), rtol=1e-3, atol=1e-3)
 
 
@@ -100,7 +104,7 @@ def test_corrupt_answers_are_reported_and_made_again(kind, tmp_path):
 
 def test_a_teacher_with_a_smaller_input_answers_to_resized_views():
     data, network, table = split(size=16), teacher(size=8), view_table(30, 1)
-    logits = cached(network, data, table, strength=1.0, facts=FACTS, progress=lambda line: None)
+    logits = cached(network, data, table, strength=1.0, facts=FACTS, progress=_silent)
     live = Distiller(teacher(), network).add_teacher_logits(augment(data.images, table[0]), data.labels)[
         "teacher_logits"
     ]
