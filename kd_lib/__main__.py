@@ -96,7 +96,7 @@ def _parser():
     serve.add_argument("--max-seconds", type=int, help="until an upload has arrived (default 60)")
     for trained in (train, distill, evaluate, prune, export):
         trained.add_argument("--crop", action="store_true", help="take the images cropped to the annotated sign")
-        trained.add_argument("--refit", action="store_true", help="learn from the validation images too, at the end")
+        trained.add_argument("--refit", action="store_true", help="learn from validation images too, all being chosen")
     add_data(add("pretrain", commands.pretrain, "pretrain MobileNetV2's backbone on drawn signs, or load it"))
     shown = add_data(add("results", commands.results, "print the results table"))
     shown.add_argument("--publish", action="store_true", help="merge this run's rows into figures/ and the README")

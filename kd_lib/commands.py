@@ -48,8 +48,11 @@ def _dataset(scale, options):
 
 
 def _flags(options):
-    """The options that every training takes, as they stand in a row's command."""
-    return (" --crop" if options.crop else "") + (" --refit" if options.refit else "")
+    """What is unusual about a training, as options in a row's command."""
+    from kd_lib.course import WIDTH
+
+    width = f" --width {options.width:g}" if options.width != WIDTH else ""
+    return width + (" --crop" if options.crop else "") + (" --refit" if options.refit else "")
 
 
 def train(options, scale):
@@ -83,15 +86,14 @@ def evaluate(options, scale):
 
     dataset = _dataset(scale, options)
     common = {"dataset": dataset, "scale": scale}
-    if _flags(options):
-        common["command"] = f"python -m kd_lib evaluate {options.model} --data {scale.data}{_flags(options)}"
+    unusual = (f" --on {options.on}" if options.on else "") + _flags(options)
+    if unusual:  # else the notebooks make the same row
+        common["command"] = f"python -m kd_lib evaluate {options.model} --data {scale.data}{unusual}"
     if options.on:
         common["test_data"] = datasets.load_dataset(options.on, limit=scale.limit, crop=options.crop)
         if common["test_data"].num_classes != dataset.num_classes:
             classes = f"{dataset.num_classes} and {common['test_data'].num_classes}"
             raise ValueError(f"{dataset.name} and {options.on} must have the same classes; they have {classes}.")
-        command = f"python -m kd_lib evaluate {options.model} --data {scale.data} --on {options.on}{_flags(options)}"
-        common["command"] = command
     # A plain student needs no teacher but to be compared with; on foreign images there is nothing to compare.
     alone = options.model == "student" and options.on
     teacher = None if alone else course.teacher(dataset, scale, refit=options.refit)
@@ -124,7 +126,7 @@ def prune(options, scale):
     sparse = course.sparse(dataset, scale, options.seed, teacher, width=options.width)
     found = course.pruned(dataset, scale, sparse, options.fraction, teacher)
     command = f"python -m kd_lib prune --data {scale.data} --fraction {options.fraction:g} --seed {options.seed}"
-    command += (f" --width {options.width:g}" if options.width != course.WIDTH else "") + _flags(options)
+    command += _flags(options)
     names = {"model": f"student-{options.width:g}-pruned", "method": "kd", "teacher": teacher, "command": command}
     course.report(found, dataset, scale, **names)
     for run in (sparse, found):
@@ -143,8 +145,7 @@ def export(options, scale):
     dataset = _dataset(scale, options)
     teacher = course.teacher(dataset, scale, refit=options.refit)
     name = f"student-{options.width:g}"
-    command = f"python -m kd_lib export --data {scale.data} --width {options.width:g} --seed {options.seed}"
-    command += _flags(options)
+    command = f"python -m kd_lib export --data {scale.data} --seed {options.seed}{_flags(options)}"
     if options.fraction:
         name, command = f"{name}-pruned", f"{command} --fraction {options.fraction:g}"
         sparse = course.sparse(dataset, scale, options.seed, teacher, width=options.width)

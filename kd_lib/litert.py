@@ -31,7 +31,8 @@ def export(model, path, *, quantize="int8", representative=None, facts=None):
             "float16": weights in 16 bits, float32 images in; None: float32 throughout.
         representative: uint8 [n, height, width, 3], a few hundred training images: the ranges of activations for
             "int8". Not needed for a model made by `kd_lib.quantization.quantize_aware`, which brings its own.
-        facts: dict that json can write, kept inside the file; `Classifier.facts` reads it.
+        facts: dict that json can write, kept inside the file; `Classifier.facts` reads it. The name "sha256" is taken:
+            it tells a damaged network.
 
     Returns:
         Path of the file.

@@ -97,13 +97,13 @@ def test_a_folder_of_ones_own_goes_all_the_way_to_the_table(home, folder, capsys
 
 
 def test_a_student_is_tested_on_other_images_than_it_learned_from(home, capsys):
-    choice = ["--scale", "smoke", "--seed", "0", "--on", "signs", "--refit", "--crop"]
+    choice = ["--scale", "smoke", "--seed", "0", "--on", "signs", "--refit", "--crop", "--width", "0.125"]
     assert main(["evaluate", "student", *choice]) == 0
     shown = capsys.readouterr().out
     assert "signs to signs" in shown and "teacher:" not in shown, "a plain student alone needs no teacher"
     assert "plain (train + validation)" in shown and "cropped to the sign" in shown
     (row,) = results.load(home / "results.json")["rows"]
-    assert row["refit"] and row["crop"] and "--on signs --crop --refit --scale smoke" in row["command"]
+    assert row["refit"] and row["crop"] and "--on signs --width 0.125 --crop --refit --scale smoke" in row["command"]
 
 
 def test_a_student_is_pruned_exported_and_asked(home, tmp_path, capsys):
