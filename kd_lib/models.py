@@ -111,16 +111,16 @@ def teacher(num_classes, image_size=32, stream_width=64, downsample=False, cells
     side on all its input and concatenates both with it. A stage's input is concatenated with its output, so stages are
     densely connected too. Every convolution is followed by BatchNorm and ReLU. Then average pooling and Dense.
 
-    `downsample` makes of it a network that two CPU cores can train: a 3x3 convolution reads the image, the map is
-    halved before each of the first three stages, and Dense reads what the last stage puts out, pixel by pixel (a map
-    of 4 x 4 at 32 pixels), as in the student.
+    `downsample` makes of it a network that two CPU cores can train: two 3x3 convolutions read the image, the map is
+    halved before each of the first two stages and by the average pooling at the end, and Dense reads what is left of
+    it, pixel by pixel (4 x 4 at 32 pixels), as in the student.
 
     Args:
         num_classes: number of logits, at least 2.
         image_size: side of the input in pixels, at least 8.
         stream_width: channels of each stream of a cell. 64 gives about 7.4 M parameters and 7.5 G multiply-adds an
             image at 32 pixels without downsampling: for a GPU.
-        downsample: see above; for images of at least 16 pixels. stream_width=64 with one cell a stage is 52 M
+        downsample: see above; for images of at least 16 pixels. stream_width=64 with one cell a stage is 101 M
             multiply-adds.
         cells: number of cells in a stage, 6 in the paper.
 
@@ -138,9 +138,10 @@ def teacher(num_classes, image_size=32, stream_width=64, downsample=False, cells
     inputs = layers.Input((image_size, image_size, 3), name="image")
     x = _normalized(inputs)
     if downsample:
-        x = _convolution(x, 2 * stream_width, 3, "stem")
+        for index in (1, 2):
+            x = _convolution(x, stream_width, 3, f"stem{index}")
     for stage in range(1, 5):
-        if downsample and stage < 4:
+        if downsample and stage < 3:
             x = layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
         stage_input = x
         x = _convolution(x, 2 * stream_width, 1, f"stage{stage}_in")
@@ -151,6 +152,7 @@ def teacher(num_classes, image_size=32, stream_width=64, downsample=False, cells
         if stage < 4 or not downsample:
             x = layers.Concatenate(name=f"stage{stage}")([stage_input, x])
     if downsample:
+        x = layers.AveragePooling2D(2, name="stage4_pool")(x)
         x = layers.Flatten(name="embedding")(x)
     else:
         x = layers.GlobalAveragePooling2D(name="embedding")(x)
