@@ -12,7 +12,7 @@ DATA ?= $(or $(KD_DATA),signs)
 TWO := -n 2 --dist loadscope
 CHOICE := --scale $(SCALE) --data "$(DATA)"
 
-.PHONY: help run test test-unit test-notebooks test-jax test-server bench data train results predict serve lint format clean
+.PHONY: help run test test-unit test-notebooks test-jax test-server test-install bench data train results predict serve lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -41,6 +41,12 @@ test-jax: $(READY)  ## losses and Distiller on the JAX backend, on one and on tw
 
 test-server: $(READY)  ## 10,000 requests, 10,000 malformed ones, and the page in Chromium, if there is one
 	$(BIN)/python -m pytest tests/server
+
+test-install:  ## the package as a server has it: pip install .[serve] into build/serve, no TensorFlow
+	rm -rf build/serve
+	$(PYTHON) -m venv build/serve
+	build/serve/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check ".[serve]"
+	cd build/serve && $(notdir $(BIN))/python ../../tests/server/alone.py
 
 bench: $(READY)  ## measure speed; writes figures/bench.json
 	@$(BIN)/python -m tests.benchmarks

@@ -1,12 +1,15 @@
 """Tests of kd_lib.shipping, kd_lib.no_signs and course.quantized: an honest file with its facts and its card."""
 
+import re
+
 import numpy as np
 import pytest
 
 import kd_lib
-from kd_lib import course, evaluation, litert, no_signs, shipping, signs
-from kd_lib.recognition import Recognizer
-from kd_lib.scale import Scale
+from kd_lib import course, evaluation, litert, no_signs, results, shipping, signs
+from kd_lib.builders import layouts
+from kd_lib.recognition import SHIPPED, Recognizer
+from kd_lib.scale import REPOSITORY, Scale, home
 from kd_lib.training import Run
 
 
@@ -77,6 +80,36 @@ def test_the_card_repeats_what_was_measured(made):
         "`the command`",
     ):
         assert expected in text
+
+
+# The student that comes with the package
+
+
+@pytest.fixture(scope="module")
+def row():
+    """The results row of the shipped file: the int8 row that its card was written from."""
+    errors = re.search(r"\((\d+) errors of 12,630 images", SHIPPED.with_suffix(".md").read_text(encoding="utf-8"))
+    rows = results.load(REPOSITORY / "figures" / "results.json")["rows"]
+    wanted = {"test_errors": int(errors[1]), "dataset": "gtsrb", "bytes": SHIPPED.stat().st_size}
+    (found,) = (row for row in rows if wanted.items() <= row.items() and row["model"].endswith("-int8"))
+    return found
+
+
+def test_the_shipped_student_is_small_and_has_its_row(row):
+    assert SHIPPED.stat().st_size <= 100_000
+    assert row["scale"] == "full" and row["command"] in SHIPPED.with_suffix(".md").read_text(encoding="utf-8")
+    facts = litert.Classifier(SHIPPED).facts
+    assert tuple(facts["class_names"]) == signs.CLASS_NAMES and 0 < facts["threshold"] < 1 and facts["temperature"] > 0
+
+
+@pytest.mark.skipif(
+    not all((home() / "archives" / archive.name).exists() for archive in layouts.GTSRB.archives),
+    reason="no GTSRB archives",
+)
+def test_the_shipped_student_errs_on_the_photographs_that_its_row_names(row):
+    dataset = kd_lib.load_dataset("gtsrb", image_size=row["image_size"], crop=row["crop"])
+    wrong = evaluation.evaluate(SHIPPED, dataset.test).wrong
+    assert len(set(wrong) ^ set(row["wrong"])) <= 5, "other processors may round a near tie in another way"
 
 
 # Pictures without a sign
