@@ -121,7 +121,7 @@ class Report:
         return float((self.predictions == self.teacher_predictions).mean())
 
     def interval(self, level=0.95):
-        """Wilson interval of the accuracy: what another draw of as many test images would plausibly give.
+        """Wilson interval: where the accuracy on endlessly many such images plausibly lies.
 
         Args:
             level: confidence level between 0 and 1.
