@@ -1,4 +1,4 @@
-"""The package as a server has it: `pip install .[serve]`, no TensorFlow. Run by `make test-install`, in its own .venv."""
+"""The package as a server has it: `pip install .[serve]`, no TensorFlow. Run by `make test-install`."""
 
 import importlib.util
 import io
