@@ -88,6 +88,8 @@ def test_the_card_repeats_what_was_measured(made):
 @pytest.fixture(scope="module")
 def row():
     """The results row of the shipped file: the int8 row that its card was written from."""
+    if not SHIPPED.exists():
+        pytest.skip("no student ships yet")
     errors = re.search(r"\((\d+) errors of 12,630 images", SHIPPED.with_suffix(".md").read_text(encoding="utf-8"))
     rows = results.load(REPOSITORY / "figures" / "results.json")["rows"]
     wanted = {"test_errors": int(errors[1]), "dataset": "gtsrb", "bytes": SHIPPED.stat().st_size}
