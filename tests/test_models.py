@@ -63,7 +63,7 @@ def test_the_teacher_of_the_committed_run_is_small_enough_to_ship():
     full = Scale.named("full")
     teacher = models.teacher(43, stream_width=full.teacher_width, cells=full.teacher_cells, downsample=True)
     assert count_params(teacher) * 2 < 4e6, "float16 weights of at most 4 MB"
-    assert count_macs(teacher) > 5 * count_macs(models.student(43, width=0.25))
+    assert count_macs(teacher) > 10 * count_macs(models.student(43, width=0.25))
     assert teacher.get_layer("stage4_pool").output.shape == (None, 4, 4, 2 * full.teacher_width)
 
 

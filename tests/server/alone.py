@@ -11,12 +11,15 @@ import urllib.request
 from PIL import Image
 
 from kd_lib import signs
+from kd_lib.recognition import SHIPPED
 
 COMMAND = [sys.executable, "-m", "kd_lib"]
 STOP = 14
 
 
 def main():
+    if not SHIPPED.exists():
+        sys.exit(f"No student ships yet at {SHIPPED}: there is nothing to predict with.")
     for absent in ("tensorflow", "keras", "sklearn", "matplotlib"):
         assert importlib.util.find_spec(absent) is None, f"{absent} is installed: this proves nothing"
     picture = io.BytesIO()
