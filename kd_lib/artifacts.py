@@ -32,19 +32,29 @@ def places():
     return (home() / "artifacts", *SHIPPED)
 
 
-def publish(folder, datasets, to=SHIPPED[0]):
+def publish(folder, datasets, keys=(), to=SHIPPED[0]):
     """Copy what a committed run leaves for others: histories, and the weights of students.
 
     Args:
         folder: artifacts of the run, such as KD_HOME/artifacts.
         datasets: list of dicts with "name" and "limit": artifacts of other data stay behind.
+        keys: keys that result rows name. An artifact that has the name of one of these and another key was made with
+            settings that were given up: it stays behind, and goes if it is there.
         to: folder that receives them.
 
     Returns:
         int, bytes that `to` holds afterwards.
     """
-    for record in sorted(Path(folder).glob("*/history.json")):
+    keys, found = set(keys), sorted(Path(folder).glob("*/history.json"))
+    named = [record.parent.name.rpartition("-") for record in found]
+    settled = {name for name, _, key in named if key in keys}
+    for old in [place for place in Path(to).glob("*") if place.name.rpartition("-")[0] in settled]:
+        if old.name.rpartition("-")[2] not in keys:
+            shutil.rmtree(old)
+    for record, (name, _, key) in zip(found, named, strict=True):
         source = record.parent
+        if name in settled and key not in keys:
+            continue
         dataset = json.loads((source / "config.json").read_text(encoding="utf-8"))["dataset"]
         if {"name": dataset["name"], "limit": dataset["limit"]} not in datasets:
             continue

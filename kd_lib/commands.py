@@ -1,6 +1,7 @@
 """What the commands of `python -m kd_lib` do, each a few lines around the library.
 
-Each takes the parsed options and a `Scale`, and imports what it needs itself: `predict` and `serve` load no TensorFlow.
+Each takes the parsed options and a `Scale`, and imports what it needs itself: `predict` and `serve` load no TensorFlow,
+and a mistake in the options is told before TensorFlow prints its own lines.
 Left out: the options themselves (`kd_lib.__main__`).
 """
 
@@ -57,24 +58,25 @@ def _flags(options):
 
 def train(options, scale):
     """Train the teacher or a plain student, or replay a training."""
-    from kd_lib import course, replay
-
     if (options.model is None) == (options.replay is None):
         raise ValueError("Say what to train: teacher, student or --replay FOLDER.")
+    dataset = None if options.replay else _dataset(scale, options)
+    from kd_lib import course, replay
+
     if options.replay:
         found = replay.replay(options.replay)
     elif options.model == "teacher":
-        found = course.teacher(_dataset(scale, options), scale, refit=options.refit)
+        found = course.teacher(dataset, scale, refit=options.refit)
     else:
-        found = course.plain(_dataset(scale, options), scale, options.seed, options.width, refit=options.refit)
+        found = course.plain(dataset, scale, options.seed, options.width, refit=options.refit)
     print(f"{found.name}-{found.key}: validation accuracy {found.history['final_val_accuracy'][-1]:.2%}")
 
 
 def distill(options, scale):
     """Train a student from the teacher."""
+    dataset = _dataset(scale, options)
     from kd_lib import course
 
-    dataset = _dataset(scale, options)
     teacher = course.teacher(dataset, scale, refit=options.refit)
     found = course.distilled(dataset, scale, options.seed, teacher, width=options.width)
     print(f"{found.name}-{found.key}: validation accuracy {found.history['final_val_accuracy'][-1]:.2%}")
@@ -82,9 +84,9 @@ def distill(options, scale):
 
 def evaluate(options, scale):
     """Measure trained models on test images, and write their rows."""
+    dataset = _dataset(scale, options)
     from kd_lib import course, datasets
 
-    dataset = _dataset(scale, options)
     common = {"dataset": dataset, "scale": scale}
     unusual = (f" --on {options.on}" if options.on else "") + _flags(options)
     if unusual:  # else the notebooks make the same row
@@ -106,7 +108,7 @@ def evaluate(options, scale):
                 method = "plain"
             else:
                 found, method = course.distilled(dataset, scale, seed, teacher, options.width), "kd"
-            course.report(found, model=f"student-{options.width:g}", method=method, teacher=teacher, **common)
+            course.report(found, model=course.student_name(options.width), method=method, teacher=teacher, **common)
     _show(scale, data=f"{dataset.name} to {options.on}" if options.on else None)
 
 
@@ -119,15 +121,20 @@ def pretrain(options, scale):
 
 def prune(options, scale):
     """Prune a sparse student, repair and measure it."""
+    dataset = _dataset(scale, options)
     from kd_lib import course, evaluation
 
-    dataset = _dataset(scale, options)
     teacher = course.teacher(dataset, scale, refit=options.refit)
     sparse = course.sparse(dataset, scale, options.seed, teacher, width=options.width)
     found = course.pruned(dataset, scale, sparse, options.fraction, teacher)
     command = f"python -m kd_lib prune --data {scale.data} --fraction {options.fraction:g} --seed {options.seed}"
     command += _flags(options)
-    names = {"model": f"student-{options.width:g}-pruned", "method": "kd", "teacher": teacher, "command": command}
+    names = {
+        "model": f"{course.student_name(options.width)}-pruned",
+        "method": "kd",
+        "teacher": teacher,
+        "command": command,
+    }
     course.report(found, dataset, scale, **names)
     for run in (sparse, found):
         size = f"{evaluation.count_params(run.model):,} parameters, {evaluation.count_macs(run.model) / 1e6:.1f} M"
@@ -137,14 +144,14 @@ def prune(options, scale):
 
 def export(options, scale):
     """Make the int8 file and its card."""
-    from kd_lib import course, results, shipping
-
     path = options.output or scale.home / "student.tflite"
     if path.suffix != ".tflite":
         raise ValueError(f"--output must end in .tflite. Received: {path}")
     dataset = _dataset(scale, options)
+    from kd_lib import course, results, shipping
+
     teacher = course.teacher(dataset, scale, refit=options.refit)
-    name = f"student-{options.width:g}"
+    name = course.student_name(options.width)
     command = f"python -m kd_lib export --data {scale.data} --seed {options.seed}{_flags(options)}"
     if options.fraction:
         name, command = f"{name}-pruned", f"{command} --fraction {options.fraction:g}"
@@ -225,5 +232,5 @@ def _publish(scale):
             with writing(folder / "README.md") as temporary:
                 temporary.write_text(results.card(row, **TEACHER_CARD), encoding="utf-8")
     data = [{"name": name, "limit": scale.limit}, {"name": "signs", "limit": scale.quiz.limit}]
-    held = artifacts.publish(scale.artifacts, data) / 1e6
+    held = artifacts.publish(scale.artifacts, data, [row["config"].get("key") for row in rows]) / 1e6
     print(f"Published {scale.name} on {scale.data}: figures/results.json, README.md, figures/run ({held:.1f} MB).")

@@ -20,6 +20,11 @@ from kd_lib.training import Config, fit_or_load, seeded
 WIDTH = 0.25  # of the course's main student
 
 
+def student_name(width=WIDTH):
+    """Return what results call a student: "student-0.25", "student-1.0"."""
+    return f"student-{float(width)}"
+
+
 def teacher_dataset(dataset, scale):
     """Return the Dataset that the teacher learns from: `dataset`, or at laptop scale more of it, with the same physical
     signs held out; on GTSRB all of it, since the teacher that ships with the package is taken."""
@@ -71,7 +76,7 @@ def new_student(dataset, seed, width=WIDTH):
 
 def plain(dataset, scale, seed, width=WIDTH, *, refit=False):
     """Return the Run of a student that learns from labels alone."""
-    name = f"student-{width:g}-plain-seed{seed}"
+    name = f"{student_name(width)}-plain-seed{seed}"
     return fit_or_load(name, new_student(dataset, seed, width), dataset, student_config(scale, seed, refit))
 
 
@@ -81,7 +86,7 @@ def distilled(dataset, scale, seed, teacher_run, width=WIDTH):
     distiller = Distiller(
         new_student(dataset, seed, width), teacher_run.model, alpha=scale.alpha, temperature=scale.temperature
     )
-    name = f"student-{width:g}-kd-from-{teacher_run.name}-seed{seed}"
+    name = f"{student_name(width)}-kd-from-{teacher_run.name}-seed{seed}"
     return fit_or_load(name, distiller, dataset, student_config(scale, seed, teacher_run.config.refit))
 
 
@@ -90,7 +95,7 @@ def sparse(dataset, scale, seed, teacher_run, width=WIDTH, strength=1e-4):
     student = pruning.sparse(new_student(dataset, seed, width), strength)
     distiller = Distiller(student, teacher_run.model, alpha=scale.alpha, temperature=scale.temperature)
     config = student_config(scale, seed, teacher_run.config.refit)
-    return fit_or_load(f"student-{width:g}-sparse-seed{seed}", distiller, dataset, config)
+    return fit_or_load(f"{student_name(width)}-sparse-seed{seed}", distiller, dataset, config)
 
 
 def pruned(dataset, scale, sparse_run, fraction, teacher_run=None):
@@ -154,7 +159,7 @@ def report(run, dataset, scale, *, model, method, teacher=None, weights=None, te
         scale: Scale.
         model, method: names in the row, such as "student-0.25" and "kd".
         teacher: Run of the teacher, for the agreement; it is named in the row unless `method` is "plain".
-        weights: what a pretrained backbone started from.
+        weights: what a pretrained backbone started from: the network's own, or its teacher's.
         test_data: another Dataset whose test images are used; the row names both.
         command: what repeats it; None for `python -m kd_lib run`.
 
@@ -174,7 +179,9 @@ def report(run, dataset, scale, *, model, method, teacher=None, weights=None, te
         tested_on=dataset.name if test_data is None else f"{dataset.name} to {test_data.name}",
         bytes=2 * sum(math.prod(weight.shape) for weight in run.model.weights),
         weights=weights,
-        command=(command or f"python -m kd_lib run --data {scale.data}") + f" --scale {scale.name}",
+        command=("" if weights is None else f"KD_MOBILENET={weights} ")
+        + (command or f"python -m kd_lib run --data {scale.data}")
+        + f" --scale {scale.name}",
     )
     results.append(row, scale.results)
     return found
@@ -206,7 +213,8 @@ def row_of(run, report, dataset, scale, *, tested_on=None, **fields):
         macs=evaluation.count_macs(run.model),
         validation_accuracy=run.history["final_val_accuracy"][-1],
         refit=run.config.refit,
-        config=asdict(run.config) | {"key": run.key},
+        config=asdict(run.config) | {"key": run.key} | ({"distiller": run.distiller} if run.distiller else {}),
         seconds=round(run.seconds, 1),
+        **(run.environment or {}),  # where it was trained, which may be another machine
         **fields,
     )

@@ -18,6 +18,7 @@ from kd_lib.distiller import Distiller
 from kd_lib.faculty import describe_distiller
 from kd_lib.files import lock
 from kd_lib.recipe import Config, compile_for, reestimate_batchnorm  # noqa: F401  callers find Config here
+from kd_lib.results.environment import environment
 
 VALIDATION_BATCH = 512  # images: nothing is learned from them, so the largest that is still quick
 
@@ -26,7 +27,8 @@ VALIDATION_BATCH = 512  # images: nothing is learned from them, so the largest t
 class Run:
     """A finished training: the `model` (None if its weights were not kept), `history` (lists by name, one entry an
     epoch), `seconds` that the training took when it was made, `loaded` (False if it was trained just now), `key`, and
-    `teacher_seconds` that the teacher took to answer the views beforehand (0 where it answers while training)."""
+    `teacher_seconds` that the teacher took to answer the views beforehand (0 where it answers while training),
+    `distiller` (its settings as a dict, None for plain training) and `environment` (dict: where it was trained)."""
 
     name: str
     model: keras.Model | None
@@ -36,6 +38,8 @@ class Run:
     key: str
     config: Config
     teacher_seconds: float = 0.0
+    distiller: dict | None = None
+    environment: dict | None = None
 
 
 def seeded(seed, builder, *args, **kwargs):
@@ -103,6 +107,8 @@ def fit_or_load(name, model_or_distiller, dataset, config, *, progress=True):
         artifact.key,
         config,
         record.get("teacher_seconds", 0.0),
+        artifact.facts.get("distiller"),
+        record.get("environment"),
     )
 
 
@@ -197,6 +203,7 @@ def _train(artifact, distiller, student, teacher, dataset, config, progress):
         "seconds": checkpoint.seconds,
         "teacher_seconds": teacher_seconds,
         "weights": config.keep_weights,
+        "environment": environment(),
     }
 
 

@@ -69,7 +69,7 @@ def walk(scale, *, only=(), write=False, build=REPOSITORY / "build", out=print):
                     client.execute(stderr=said)
                 message = None
             except Exception as error:  # a cell, the kernel, or what starts it: the others still run
-                message = _last_line(error)
+                message = _what_failed(error)
                 failed.append((path.stem, message))
         _settle(notebook)
         page = build / f"{path.stem}.html"
@@ -116,9 +116,11 @@ def _clock(seconds):
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def _last_line(error):
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _what_failed(error):
+    """The exception of a cell without its traceback, with all its lines: they may say what to do."""
+    if hasattr(error, "evalue"):
+        return f"{error.ename}: {error.evalue}".strip(": \n")
+    return str(error).strip() or type(error).__name__
 
 
 def _html(notebook, title):

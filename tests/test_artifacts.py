@@ -468,6 +468,15 @@ def test_publishing_copies_students_and_histories_of_the_committed_data(home, tm
     assert found["try-student"] == found["teacher"] == {"config.json", "history.json"}
     assert len(found) == 3 and held > 0
 
+    longer = Artifact("student-0.25-plain", committed | {"config": {"epochs": 32}})
+    longer.save(network(), RECORD)
+    artifacts.publish(home / "artifacts", [committed["dataset"]], [longer.key], to=tmp_path / "figures" / "run")
+    students = [path.name for path in (tmp_path / "figures" / "run").glob("student-*")]
+    assert students == [longer.folder.name], "one of the same name, which no row names, was made with other settings"
+    shutil.rmtree(tmp_path / "figures")
+    shutil.rmtree(longer.folder)
+    artifacts.publish(home / "artifacts", [committed["dataset"]], to=tmp_path / "figures" / "run")
+
     shutil.rmtree(home)
     monkeypatch.setattr(artifacts, "SHIPPED", (tmp_path / "figures" / "run",))
     assert Artifact("student-0.25-plain", committed).load(network()) and Artifact("try-student", committed).find()

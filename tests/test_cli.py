@@ -70,6 +70,13 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(arguments, words, home,
     assert message.startswith("kd_lib: ") and "\n" not in message and all(word in message for word in words)
 
 
+def test_a_mistake_is_told_before_tensorflow_says_anything(home):
+    for arguments in (["train"], ["evaluate", "distilled", "--data", "nosuch"]):
+        command = [sys.executable, "-m", "kd_lib", *arguments]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert found.returncode == 2 and found.stderr.startswith("kd_lib: ") and found.stderr.count("\n") == 1
+
+
 def test_results_of_nothing_say_so(home, capsys):
     assert main(["results"]) == 0
     assert "No results yet at scale laptop on signs" in capsys.readouterr().out

@@ -57,6 +57,10 @@ def test_the_shipped_teacher_is_the_one_that_laptop_scale_on_gtsrb_looks_for():
     assert (folder / "weights.npz").stat().st_size <= 4e6 and (folder / "README.md").exists()
 
 
+def test_students_are_named_by_their_width():
+    assert [course.student_name(width) for width in (0.25, 0.5, 1)] == ["student-0.25", "student-0.5", "student-1.0"]
+
+
 def test_what_a_refitted_teacher_teaches_is_refitted_too(monkeypatch):
     seen = []
 

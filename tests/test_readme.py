@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from kd_lib import models
+from kd_lib import models, results
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,6 +46,12 @@ def test_the_examples_of_teachers_losses_and_features_run():
         {"Distiller": distiller, "student": student, "teacher": teacher, "one": teacher, "another": teacher},
     )
     assert len(made) == 3
+
+
+def test_the_table_is_that_of_the_committed_results():
+    found = results.load(ROOT / "figures" / "results.json")
+    shown = TEXT.split(results.BEGIN)[1].split(results.END)[0].strip()
+    assert shown == results.table(found["rows"], found["comparisons"])
 
 
 @pytest.mark.parametrize("place", sorted(set(re.findall(r"\]\(((?!http|#)[^)]+)\)", TEXT))))

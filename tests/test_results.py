@@ -191,6 +191,23 @@ def test_table_orders_teacher_plain_distilled_and_says_what_was_compared():
     assert "|" not in plain and "99.30" in plain and max(map(len, plain.splitlines()[1:8])) <= 130
 
 
+def test_rows_of_different_recipes_are_never_averaged():
+    rows = [make_row(seed=0, config={"epochs": 16, "seed": 0}), make_row(seed=1, config={"epochs": 16, "seed": 1})]
+    rows += [make_row(seed=2, config={"epochs": 32, "seed": 2})]
+    assert [group["seeds"] for group in results.summarise(rows)] == [2, 1]
+    starts = [make_row(seed=seed, config={"start": f"weights of seed {seed}"}) for seed in (0, 1)]
+    assert [group["seeds"] for group in results.summarise(starts)] == [2]
+
+
+def test_the_table_says_what_pretrained_weights_and_which_drawn_signs_there_were():
+    rows = [make_row(model="mobilenet_v2", method="fine-tuned", weights=weights) for weights in ("signs", "imagenet")]
+    rows += [make_row(method="kd", teacher="mobilenet_v2", weights="signs", config={"drawn": 20_000})]
+    text = results.table(rows)
+    assert "fine-tuned, weights signs |" in text and "fine-tuned, weights imagenet |" in text
+    assert "| kd | mobilenet_v2, weights signs |" in text
+    assert text.endswith("- among the training images were 20,000 drawn signs: student-0.25 kd")
+
+
 def test_two_runs_stand_side_by_side(tmp_path):
     path = tmp_path / "results.json"
     for row in (make_row(seed=0, errors=2), make_row(seed=1, errors=4), make_row(crop=True, errors=50)):
@@ -199,6 +216,17 @@ def test_two_runs_stand_side_by_side(tmp_path):
     head, plain, distilled = results.side_by_side(wanted, path, dataset="gtsrb", scale="full").splitlines()
     assert "yours" in head and head.index("yours") == plain.index("97.00% (91.55 to 98.97), 3.0 ± 1.4")
     assert distilled.split() == ["student-0.25", "kd", "from", "teacher", "-", "-"] or "ours" in head
+
+
+def test_publishing_replaces_rows_of_a_recipe_that_was_given_up(tmp_path):
+    run, published = tmp_path / "run.json", tmp_path / "results.json"
+    for seed in range(3):
+        results.append(make_row(seed=seed, config={"epochs": 16}), published)
+    results.append(make_row(method="kd", config={"epochs": 16}), published)
+    results.append(make_row(seed=0, config={"epochs": 32}), run)
+    results.merge(run, published, scale="full", dataset="gtsrb")
+    rows = [(row["method"], row["seed"], row["config"]["epochs"]) for row in results.load(published)["rows"]]
+    assert sorted(rows) == [("kd", 0, 16), ("plain", 0, 32)]
 
 
 def test_table_keeps_datasets_apart_and_leaves_out_rows_without_a_test():

@@ -28,7 +28,8 @@ def card(row, *, title, purpose, limits, stored=None, more=None):
         "network": f"{row['model']}, {row['params']:,} parameters, {row['macs'] / 1e6:.1f} M multiply-adds an image",
         "stored": stored or f"{row['bytes'] / 1e3:,.0f} kB of float16 weights",
         "input": f"{size} x {size} pixels, {part}, RGB 0..255; answers logits",
-        "data": f"{row['dataset']}, training part of a split by physical sign",
+        "data": f"{row['dataset']}, training part of a split by physical sign"
+        + (f", and {row['config']['drawn']:,} drawn signs" if row["config"].get("drawn") else ""),
         "seed": row["seed"],
         "training": f"{row['epochs']} epochs, {row['seconds'] / 60:.0f} min on {row['device']} ({row['backend']})",
         "validation accuracy": f"{row['validation_accuracy']:.2%}",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kd_lib.files import lock, writing
 from kd_lib.results.environment import device
-from kd_lib.results.rows import GROUP, validate
+from kd_lib.results.rows import GROUP, recipe, validate
 
 _DIFFERENCE = ("difference", "low", "high", "errors", "excludes_zero")
 
@@ -50,6 +50,10 @@ def _updating(path, keys=("rows", "comparisons")):
         ]
         with writing(path) as temporary:
             temporary.write_text("{" + ",\n".join(parts) + "}\n", encoding="utf-8")
+
+
+def _group(row):
+    return tuple(row[key] for key in GROUP)
 
 
 def _put(rows, row, identity):
@@ -101,7 +105,8 @@ def add_comparison(row_a, row_b, difference, path):
 
 
 def merge(from_path, to_path, *, scale, dataset):
-    """Publish a run: put its rows and comparisons into another file, replacing those of the same identity.
+    """Publish a run: put its rows and comparisons into another file, replacing those of the same identity, and those
+    of the same group that were made with another recipe.
 
     Args:
         from_path: the results file of the run; must exist.
@@ -120,8 +125,13 @@ def merge(from_path, to_path, *, scale, dataset):
     def wanted(group):
         return group["scale"] == scale and group["dataset"].split(" to ")[0] == dataset
 
+    rows = list(filter(wanted, source["rows"]))
+    recipes = {}
+    for row in rows:
+        recipes.setdefault(_group(row), set()).add(recipe(row))
     with _updating(to_path) as document:
-        for row in filter(wanted, source["rows"]):
+        document["rows"] = [row for row in document["rows"] if recipe(row) in recipes.get(_group(row), {recipe(row)})]
+        for row in rows:
             _put(document["rows"], validate(row), (*GROUP, "seed"))
         for comparison in source["comparisons"]:
             if wanted(comparison["a"]):

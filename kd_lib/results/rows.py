@@ -20,6 +20,13 @@ COMMITTED = {"dataset": "gtsrb", "scale": "full", "crop": False}
 _TEST = ("test_accuracy", "test_errors", "test_size", "wrong")
 
 
+def recipe(row):
+    """Return how a row's network was trained, but for its seed, as text: only rows of one recipe may be averaged."""
+    of_the_seed = ("seed", "key", "start")  # a pruned network starts from that of its seed
+    settings = {name: value for name, value in row["config"].items() if name not in of_the_seed}
+    return json.dumps(settings, sort_keys=True)
+
+
 def validate(row):
     """Check one row and return it with plain Python values, in the order of `FIELDS`.
 

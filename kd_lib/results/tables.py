@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kd_lib.files import writing
 from kd_lib.results.files import load
-from kd_lib.results.rows import GROUP
+from kd_lib.results.rows import GROUP, recipe
 from kd_lib.scale import REPOSITORY
 
 _COLUMNS = (
@@ -53,21 +53,23 @@ def _order(group):
 
 
 def summarise(rows):
-    """One entry per model and method: means over its seeds, in the order of the README table.
+    """One entry per model, method and recipe: means over its seeds, in the order of the README table.
 
     Args:
         rows: results rows; those that only validation saw are left out.
 
     Returns:
         A list of dicts: the group's fields ("model", "method", "teacher", "dataset", "crop", "image_size", "scale",
-        "refit"), "test_size", "seeds" (how many), "params", "macs", "accuracy" and "errors" (means over seeds),
+        "refit", "weights"), "test_size", "seeds" (how many), "drawn" (drawn signs among the training images),
+        "params", "macs", "accuracy" and "errors" (means over seeds),
         "accuracy_sd" and "errors_sd" (sample standard deviations, 0 for one seed), "errors_by_seed" (list),
         "agreement" (mean or None) and "interval" (95 % Wilson interval of the mean accuracy over test images).
     """
     groups = {}
     for row in rows:
         if row["test_errors"] is not None:
-            groups.setdefault(tuple(row[key] for key in (*GROUP, "test_size")), []).append(row)
+            key = (*(row[key] for key in (*GROUP, "test_size")), recipe(row))
+            groups.setdefault(key, []).append(row)
     summary = []
     for key, members in groups.items():
         members = sorted(members, key=lambda row: row["seed"])
@@ -75,7 +77,8 @@ def summarise(rows):
         agreements = [row["agreement"] for row in members if row["agreement"] is not None]
         mean, deviation = statistics.mean(errors), statistics.stdev(errors) if len(errors) > 1 else 0.0
         summary.append(
-            dict(zip((*GROUP, "test_size"), key, strict=True))
+            dict(zip((*GROUP, "test_size"), key[:-1], strict=True))
+            | {"drawn": members[0]["config"].get("drawn", 0)}
             | {"seeds": len(members), "params": members[0]["params"], "macs": members[0]["macs"]}
             | {"errors": mean, "errors_sd": deviation, "errors_by_seed": errors}
             | {"accuracy": 1 - mean / size, "accuracy_sd": deviation / size}
@@ -90,10 +93,11 @@ def _cells(group):
     low, high = group["interval"]
     several = group["seeds"] > 1
     agreement, macs = group["agreement"], group["macs"]
+    weights = f", weights {group['weights']}" if group["weights"] else ""  # of the network, or else of its teacher
     return (
         group["model"],
-        group["method"] + (" (train + validation)" if group["refit"] else ""),
-        group["teacher"] or "–",
+        group["method"] + ("" if group["teacher"] else weights) + (" (train + validation)" if group["refit"] else ""),
+        group["teacher"] + weights if group["teacher"] else "–",
         f"{group['image_size']} px",
         str(group["seeds"]),
         f"{100 * group['accuracy']:.2f}" + (f" ± {100 * group['accuracy_sd']:.2f}" if several else ""),
@@ -148,10 +152,14 @@ def table(rows, comparisons=(), *, markdown=True):
             pairs = [list(zip(line, widths, strict=True)) for line in zip(*columns, strict=True)]
             block = [heading, *("  ".join(text.ljust(width) for text, width in pair).rstrip() for pair in pairs)]
         notes = [
-            ("- " if markdown else "  ") + _sentence(comparison)
+            _sentence(comparison)
             for comparison in comparisons
             if (dataset, crop, scale) == tuple(comparison["a"][key] for key in ("dataset", "crop", "scale"))
         ]
+        for count in sorted({group["drawn"] for group in groups} - {0}):
+            names = dict.fromkeys(f"{group['model']} {group['method']}" for group in groups if group["drawn"] == count)
+            notes.append(f"among the training images were {count:,} drawn signs: {', '.join(names)}")
+        notes = [("- " if markdown else "  ") + note for note in notes]
         blocks.append("\n".join(block + ([""] if markdown and notes else []) + notes))
     return "\n\n".join(blocks) or "No test results yet."
 
