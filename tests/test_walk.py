@@ -69,8 +69,9 @@ def test_run_ends_with_exit_code_1_when_a_notebook_fails_and_with_0_otherwise(mo
 
 
 def test_publishing_puts_rows_into_figures_and_the_table_into_the_readme(monkeypatch, capsys, tmp_path):
-    from kd_lib import artifacts, results
     from test_results import make_row
+
+    from kd_lib import artifacts, results
 
     scale = Scale.named("full", data="gtsrb", home_folder=tmp_path / "home")
     (tmp_path / "README.md").write_text(f"{results.BEGIN}\n{results.END}\n")
