@@ -47,6 +47,7 @@ def _parser():
         )
     )
     run.add_argument("--only", nargs="+", default=[], metavar="NN", help="numbers of notebooks, such as 03 04")
+    run.add_argument("--solutions", action="store_true", help="run the solutions to the exercises instead")
     run.add_argument("--write", action="store_true", help="store the outputs in the notebooks, publish the result rows")
     data = add("data", commands.data, "prepare a data set (download, check, decode) and print its counts")
     data.add_argument("data", help="signs, gtsrb, btsc, cifar10, cifar100 or a folder")

@@ -24,12 +24,12 @@ def run(options, scale):
     from kd_lib.walk import walk
 
     print(scale)
-    failed = walk(scale, only=options.only, write=options.write)
+    failed = walk(scale, only=options.only, solutions=options.solutions, write=options.write)
     print()
     _show(scale)
     for name, message in failed:
         print(f"FAILED {name}: {message}")
-    if options.write:
+    if options.write and not options.solutions:
         _publish(scale)
     return 1 if failed else 0
 

@@ -22,15 +22,16 @@ EXPECTED = {
 }
 
 
-def notebooks(only=()):
-    """Return the paths of the notebooks `COURSE` in order, or of those whose number is in `only`.
+def notebooks(only=(), solutions=False):
+    """Return the paths of the notebooks `COURSE` in order, or of those whose number is in `only`; or their solutions.
 
     Raises:
         ValueError: there are no notebooks, or none has that number; the message lists those there are.
     """
-    found = {path.name[:2]: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    folder = NOTEBOOKS / "solutions" if solutions else NOTEBOOKS
+    found = {path.name[:2]: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
     if not found:
-        raise ValueError(f"There are no notebooks in {NOTEBOOKS}: run this in a clone of the project.")
+        raise ValueError(f"There are no notebooks in {folder}: run this in a clone of the project.")
     only = only or COURSE
     unknown = [number for number in only if number not in found]
     if unknown:
@@ -38,12 +39,13 @@ def notebooks(only=()):
     return [path for number, path in found.items() if number in only]
 
 
-def walk(scale, *, only=(), write=False, build=REPOSITORY / "build", out=print):
+def walk(scale, *, only=(), solutions=False, write=False, build=REPOSITORY / "build", out=print):
     """Execute notebooks in order and write each as HTML, and beside it what its kernel wrote to stderr.
 
     Args:
         scale: Scale; exported to the kernels as environment variables.
         only: numbers such as "03"; none for 00 to 05.
+        solutions: run the solutions to the exercises instead.
         write: also store the outputs in the notebook files, without what shows photographs or warnings.
         build: folder of the HTML pages.
         out: called with each finished line.
@@ -58,12 +60,12 @@ def walk(scale, *, only=(), write=False, build=REPOSITORY / "build", out=print):
     build.mkdir(parents=True, exist_ok=True)
     expected = dict(zip(COURSE, EXPECTED[scale.name], strict=True))
     failed = []
-    for path in notebooks(only):
+    for path in notebooks(only, solutions):
         notebook, log = nbformat.read(path, as_version=4), build / f"{path.stem}.log"
         client = NotebookClient(
             notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
         )
-        with _Ticker(path.stem, expected.get(path.name[:2])) as ticker:
+        with _Ticker(path.stem, None if solutions else expected.get(path.name[:2])) as ticker:
             try:
                 with open(log, "wb") as said:  # TensorFlow's and the kernel's own lines
                     client.execute(stderr=said)

@@ -1,6 +1,7 @@
 """Tests of kd_lib.walk and of what `run` does around it, with tiny notebooks in place of the course's."""
 
 import json
+import shutil
 
 import pytest
 
@@ -45,6 +46,15 @@ def test_a_notebook_that_fails_says_why_in_full_and_the_others_still_run(two_not
     for name in ("01_fails", "02_works"):
         assert "<html" in (two_notebooks / "build" / f"{name}.html").read_text(encoding="utf-8")
     assert (two_notebooks / "01_fails.ipynb").read_bytes() == before
+
+
+def test_solutions_are_run_in_place_of_their_notebooks(two_notebooks):
+    (two_notebooks / "solutions").mkdir()
+    shutil.copy(two_notebooks / "02_works.ipynb", two_notebooks / "solutions" / "02_works_solutions.ipynb")
+    (found,) = walk.notebooks(["02"], solutions=True)
+    assert found == two_notebooks / "solutions" / "02_works_solutions.ipynb"
+    with pytest.raises(ValueError, match="no notebooks in .*solutions|No notebook has the number 01"):
+        walk.notebooks(["01"], solutions=True)
 
 
 def test_what_is_stored_shows_no_photograph_no_warning_and_the_end_of_progress(two_notebooks):
