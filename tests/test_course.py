@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from kd_lib import course
-from kd_lib.artifacts import SHIPPED
+from kd_lib import course, feeding, models, views
+from kd_lib.artifacts import SHIPPED, describe_model, key_of
 from kd_lib.scale import Scale
-from kd_lib.training import Config
+from kd_lib.training import Config, seeded
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 SCALES = [("smoke", "signs"), ("laptop", "signs"), ("laptop", "gtsrb"), ("full", "gtsrb")]
@@ -51,9 +51,14 @@ def test_the_shipped_teacher_is_the_one_that_laptop_scale_on_gtsrb_looks_for():
     if not folders:
         pytest.skip("no teacher ships yet")
     (folder,) = folders
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
-    for scale in ("laptop", "full"):
-        assert config == course.teacher_config(Scale.named(scale, data="gtsrb")).facts()
+    facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert folder.name == f"teacher-{key_of(facts)}"
+    for scale in (Scale.named(name, data="gtsrb") for name in ("laptop", "full")):
+        config = course.teacher_config(scale)
+        size = {"stream_width": scale.teacher_width, "downsample": True, "cells": scale.teacher_cells}
+        now = {"config": config.facts(), "model": describe_model(seeded(0, models.teacher, 43, 32, **size))}
+        now |= {"dataset": facts["dataset"]} | views.facts() | feeding.drawn_facts(config)
+        assert json.loads(json.dumps(now)) == facts, "its network, recipe, drawn signs or views were changed since"
     assert (folder / "weights.npz").stat().st_size <= 4e6 and (folder / "README.md").exists()
 
 
