@@ -8,7 +8,7 @@ come from. Nothing here looks at the hardware: the same scale does the same work
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 # TensorFlow switches oneDNN on by itself on new processors only; on any other it makes training about twice as fast.
@@ -33,6 +33,7 @@ _AMOUNTS = {
         **{"teacher_strength": 0.5},
         **{"drawn": 43, "teacher_drawn": 43, "teacher_cells": 1},
         **{"sweep_epochs": 1, "sweep_seeds": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,)},
+        **{"sweep_share": 1.0},
         **{"recipe_limit": 430, "recipe_epochs": 1, "recipe_seeds": (0,), "recipe_views": (1, 2, "online")},
         **{"recipe_losses": ("dist", "kd + hint")},
         **{"prune_fractions": (0.3, 0.8), "prune_epochs": 1, "sweep_changes": 3},
@@ -45,6 +46,7 @@ _AMOUNTS = {
         **{"teacher_strength": 0.5},
         **{"drawn": 0, "teacher_drawn": 0, "teacher_cells": 1},
         **{"sweep_epochs": 3, "sweep_seeds": 1, "sweep_alphas": (0.0, 0.1, 0.5), "sweep_temperatures": (1.0, 4.0)},
+        **{"sweep_share": 1.0},
         **{"recipe_limit": 2580, "recipe_epochs": 8, "recipe_seeds": (0, 1, 2)},
         **{"recipe_views": (1, 2, 4, 8, "online"), "recipe_losses": _LOSSES},
         **{"prune_fractions": (0.2, 0.4, 0.6, 0.8), "prune_epochs": 3},
@@ -56,7 +58,7 @@ _AMOUNTS = {
         **{"teacher_epochs": 14, "teacher_width": 64, "teacher_batch_size": 32, "teacher_limit": None},
         **{"teacher_strength": 1.0},
         **{"drawn": 20_000, "teacher_drawn": 20_000, "teacher_cells": 1},
-        **{"sweep_epochs": 4, "sweep_seeds": 1},
+        **{"sweep_epochs": 16, "sweep_seeds": 1, "sweep_share": 0.3},
         **{"sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
         **{"recipe_limit": 10_000, "recipe_epochs": 12, "recipe_seeds": (0, 1, 2, 3, 4)},
         **{"recipe_views": (1, 2, 4, 8, "online"), "recipe_losses": _LOSSES},
@@ -97,6 +99,8 @@ class Scale:
         seeds: one training of each student per seed.
         sweep_seeds: how many of them notebook 03 gives to each change of the recipe.
         sweep_changes: how many such changes it tries at most; None for all.
+        sweep_share: of the physical signs to learn from, in the trainings by which notebooks 03 and 04 choose; the
+            others are what they are judged on.
         epochs, teacher_epochs, sweep_epochs: passes over the training images.
         batch_size, teacher_batch_size: images a step.
         drawn, teacher_drawn: drawn signs among the training images of students and teacher; 0 where classes are others.
@@ -136,6 +140,7 @@ class Scale:
     drawn: int
     teacher_drawn: int
     sweep_epochs: int
+    sweep_share: float
     sweep_alphas: tuple
     sweep_temperatures: tuple
     recipe_limit: int | None
@@ -190,6 +195,13 @@ class Scale:
         """Set the environment variables to this scale, for the processes that are started from here."""
         values = (self.name, self.data, str(self.home), self.mobilenet)
         os.environ.update(zip(VARIABLES, values, strict=True))
+
+    @property
+    def sweep(self):
+        """The Scale of the trainings by which notebooks 03 and 04 choose: their epochs, and drawn signs in proportion
+        to the photographs that they learn from."""
+        drawn = {name: round(self.sweep_share * getattr(self, name)) for name in ("drawn", "teacher_drawn")}
+        return replace(self, epochs=self.sweep_epochs, **drawn)
 
     @property
     def quiz(self):

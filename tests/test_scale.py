@@ -159,3 +159,10 @@ def test_the_search_for_readers_of_the_environment_finds(source):
 )
 def test_the_search_for_code_paths_by_scale_finds(source):
     assert comparisons_with_a_scale_name(source)
+
+
+def test_the_trainings_by_which_is_chosen_see_drawn_signs_in_proportion():
+    full, laptop = Scale.named("full", data="gtsrb"), Scale.named("laptop")
+    assert full.sweep.drawn == round(full.sweep_share * full.drawn) and full.sweep.epochs == full.sweep_epochs
+    assert full.sweep.teacher_drawn == round(full.sweep_share * full.teacher_drawn)
+    assert laptop.sweep_share == 1 and laptop.sweep.teacher_epochs == laptop.teacher_epochs
