@@ -40,7 +40,6 @@ def teacher_config(scale, refit=False):
         epochs=scale.teacher_epochs,
         batch_size=scale.teacher_batch_size,
         learning_rate=2e-3,
-        label_smoothing=0.1,
         balance=0.5,
         views="online",
         strength=scale.teacher_strength,
