@@ -14,7 +14,7 @@ import numpy as np
 from kd_lib import evaluation, models, pruning, quantization, results
 from kd_lib.datasets import load_dataset
 from kd_lib.distiller import Distiller
-from kd_lib.keys import fingerprint
+from kd_lib.keys import fingerprint, key_of
 from kd_lib.training import Config, fit_or_load, seeded
 
 WIDTH = 0.25  # of the course's main student
@@ -88,6 +88,24 @@ def distilled(dataset, scale, seed, teacher_run, width=WIDTH):
     )
     name = f"{student_name(width)}-kd-from-{teacher_run.name}-seed{seed}"
     return fit_or_load(name, distiller, dataset, student_config(scale, seed, teacher_run.config.refit))
+
+
+def committee(dataset, scale, width=WIDTH, *, refit=False):
+    """Return the Run of the plain students of all seeds as one network: a teacher that costs no training of its own.
+
+    Its `seconds` are those of its members, its `key` stands for theirs.
+    """
+    runs = [plain(dataset, scale, seed, width, refit=refit) for seed in scale.seeds]
+    model = models.committee([run.model for run in runs])
+    accuracy = evaluation.evaluate(model, dataset.validation).accuracy
+    return dataclasses.replace(
+        runs[0],
+        name="committee",
+        model=model,
+        history={"final_val_accuracy": [accuracy]},
+        seconds=sum(run.seconds for run in runs),
+        key=key_of([run.key for run in runs]),
+    )
 
 
 def sparse(dataset, scale, seed, teacher_run, width=WIDTH, strength=1e-4):

@@ -4,6 +4,7 @@ Scaling lives inside each model, and no model ends in a softmax, so that trainin
 cannot disagree. Left out: anything that is trained or loaded here, except MobileNetV2's ImageNet weights.
 """
 
+import math
 import socket
 import warnings
 from numbers import Integral
@@ -158,6 +159,52 @@ def teacher(num_classes, image_size=32, stream_width=64, downsample=False, cells
         x = layers.GlobalAveragePooling2D(name="embedding")(x)
     logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
     return keras.Model(inputs, logits, name=f"teacher_{stream_width}{'_downsample' if downsample else ''}")
+
+
+@keras.saving.register_keras_serializable("kd_lib")
+class MeanAnswer(layers.Layer):
+    """The logarithm of the mean probability of several networks: logits of what they answer together.
+
+    Args:
+        **kwargs: as for every layer. It computes in float32, also under mixed precision.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**{"dtype": "float32"} | kwargs)
+
+    def call(self, logits):
+        """Return float32 [batch, classes] for a list of logits of that shape."""
+        answers = ops.stack([ops.log_softmax(ops.cast(one, "float32")) for one in logits])
+        return ops.logsumexp(answers, axis=0) - math.log(len(logits))
+
+    def compute_output_shape(self, input_shape):
+        """Return the shape of the first one's logits."""
+        return input_shape[0]
+
+
+def committee(members, name="committee"):
+    """Several networks as one that answers their mean probability; no weight is copied.
+
+    Args:
+        members: list of keras.Model, images of one size in, logits of the same classes out.
+        name: of the model.
+
+    Returns:
+        keras.Model, images as the members take them -> float32 logits [batch, classes], whose softmax is the mean of
+        the members' softmax. As a teacher it is what Hinton et al. (2015, arXiv 1503.02531) distilled from.
+
+    Raises:
+        ValueError: no members, or members of unequal inputs or classes.
+    """
+    shapes = {(member.input_shape, member.output_shape) for member in members}
+    if len(shapes) != 1:
+        raise ValueError(
+            "A committee needs networks of the same input and classes, at least one. Received: "
+            + (", ".join(sorted(map(str, shapes))) or "none")
+        )
+    image = layers.Input(members[0].input_shape[1:], name="image")
+    parts = [keras.Model(one.input, one.output, name=f"member{n}") for n, one in enumerate(members)]  # unique names
+    return keras.Model(image, MeanAnswer(name="logits")([part(image) for part in parts]), name=name)
 
 
 def mobilenet_v2(num_classes, image_size=96, weights="imagenet"):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from kd_lib import artifacts, models
+from kd_lib import Distiller, artifacts, models
 from kd_lib.evaluation import count_macs, count_params
 from kd_lib.scale import Scale
+from kd_lib.training import seeded
 
 SMALL = {
     "student": lambda: models.student(5, image_size=8, width=1 / 16),
@@ -234,3 +235,37 @@ def test_contrast_normalization_leaves_an_empty_image_empty_and_survives_saving(
     network.save(tmp_path / "student.keras")
     again = keras.models.load_model(tmp_path / "student.keras")
     assert again.get_layer("normalize").floor == network.get_layer("normalize").floor
+
+
+def test_a_committee_answers_the_mean_probability_of_its_members():
+    members = [seeded(seed, models.student, 5, 16, width=1 / 16) for seed in range(3)]
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3)).astype("uint8")
+    together = models.committee(members)
+    mean = np.mean([keras.ops.softmax(member(pictures)) for member in members], axis=0)
+    np.testing.assert_allclose(keras.ops.softmax(together(pictures)), mean, atol=1e-6)
+    assert together.output_shape == (None, 5) and together.layers[-1].compute_dtype == "float32"
+    for count in (count_params, count_macs):
+        assert count(together) == sum(count(member) for member in members)
+    members[0].layers[-1].bias.assign_add([9, 0, 0, 0, 0])
+    assert (np.argmax(together(pictures), axis=1) == 0).all(), "its members are not copied"
+
+
+def test_a_committee_is_a_teacher_that_can_be_saved(tmp_path):
+    members = [seeded(seed, models.student, 5, 16, width=1 / 16) for seed in range(2)]
+    together, pictures = models.committee(members), np.full((1, 16, 16, 3), 90, "uint8")
+    together.save(tmp_path / "committee.keras")
+    again = keras.models.load_model(tmp_path / "committee.keras")
+    np.testing.assert_allclose(again(pictures), together(pictures), atol=1e-6)
+    assert (
+        artifacts.fingerprint(again)
+        == artifacts.fingerprint(together)
+        != artifacts.fingerprint(models.committee(members[::-1]))
+    )
+    Distiller(members[0], together)  # logits, not probabilities
+
+
+def test_a_committee_of_none_or_of_unequal_networks_is_refused():
+    one, other = (models.student(classes, 16, width=1 / 16) for classes in (5, 6))
+    for members in ([], [one, other]):
+        with pytest.raises(ValueError, match="networks of the same input and classes"):
+            models.committee(members)
