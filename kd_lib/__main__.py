@@ -63,7 +63,7 @@ def _parser():
     evaluate = add_data(
         add("evaluate", commands.evaluate, "measure trained models on the test images and write their rows")
     )
-    evaluate.add_argument("model", choices=["teacher", "student", "distilled"])
+    evaluate.add_argument("model", choices=["teacher", "student", "committee", "distilled"])
     evaluate.add_argument("--width", type=float, default=0.25, help="of the student (default 0.25)")
     evaluate.add_argument("--seed", type=int, help="one seed alone (default: all of the scale)")
     evaluate.add_argument("--on", metavar="DATA", help="take the test images of another data set, such as gtsrb")
@@ -98,6 +98,8 @@ def _parser():
     for trained in (train, distill, evaluate, prune, export):
         trained.add_argument("--crop", action="store_true", help="take the images cropped to the annotated sign")
         trained.add_argument("--refit", action="store_true", help="learn from validation images too, all being chosen")
+    for taught in (distill, evaluate, prune, export):
+        taught.add_argument("--committee", action="store_true", help="the plain students together are the teacher")
     add_data(add("pretrain", commands.pretrain, "pretrain MobileNetV2's backbone on drawn signs, or load it"))
     shown = add_data(add("results", commands.results, "print the results table"))
     shown.add_argument("--publish", action="store_true", help="merge this run's rows into figures/ and the README")

@@ -53,7 +53,17 @@ def _flags(options):
     from kd_lib.course import WIDTH
 
     width = f" --width {options.width:g}" if options.width != WIDTH else ""
-    return width + (" --crop" if options.crop else "") + (" --refit" if options.refit else "")
+    flags = (name for name in ("crop", "refit", "committee") if getattr(options, name, False))
+    return width + "".join(f" --{name}" for name in flags)
+
+
+def _mentor(options, scale, dataset):
+    """Who teaches: the big network, or the plain students together."""
+    from kd_lib import course
+
+    if options.committee:
+        return course.committee(dataset, scale, options.width, refit=options.refit)
+    return course.teacher(dataset, scale, refit=options.refit)
 
 
 def train(options, scale):
@@ -77,7 +87,7 @@ def distill(options, scale):
     dataset = _dataset(scale, options)
     from kd_lib import course
 
-    teacher = course.teacher(dataset, scale, refit=options.refit)
+    teacher = _mentor(options, scale, dataset)
     found = course.distilled(dataset, scale, options.seed, teacher, width=options.width)
     print(f"{found.name}-{found.key}: validation accuracy {found.history['final_val_accuracy'][-1]:.2%}")
 
@@ -98,9 +108,10 @@ def evaluate(options, scale):
             raise ValueError(f"{dataset.name} and {options.on} must have the same classes; they have {classes}.")
     # A plain student needs no teacher but to be compared with; on foreign images there is nothing to compare.
     alone = options.model == "student" and options.on
-    teacher = None if alone else course.teacher(dataset, scale, refit=options.refit)
-    if options.model == "teacher":
-        course.report(teacher, model="teacher", method="plain", **common)
+    options.committee = options.committee or options.model == "committee"
+    teacher = None if alone else _mentor(options, scale, dataset)
+    if options.model in ("teacher", "committee"):
+        course.report(teacher, model=teacher.name, method="plain", **common)
     else:
         for seed in scale.seeds if options.seed is None else (options.seed,):
             if options.model == "student":
@@ -124,7 +135,7 @@ def prune(options, scale):
     dataset = _dataset(scale, options)
     from kd_lib import course, evaluation
 
-    teacher = course.teacher(dataset, scale, refit=options.refit)
+    teacher = _mentor(options, scale, dataset)
     sparse = course.sparse(dataset, scale, options.seed, teacher, width=options.width)
     found = course.pruned(dataset, scale, sparse, options.fraction, teacher)
     command = f"python -m kd_lib prune --data {scale.data} --fraction {options.fraction:g} --seed {options.seed}"
@@ -150,7 +161,7 @@ def export(options, scale):
     dataset = _dataset(scale, options)
     from kd_lib import course, results, shipping
 
-    teacher = course.teacher(dataset, scale, refit=options.refit)
+    teacher = _mentor(options, scale, dataset)
     name = course.student_name(options.width)
     command = f"python -m kd_lib export --data {scale.data} --seed {options.seed}{_flags(options)}"
     if options.fraction:

@@ -100,7 +100,7 @@ def committee(dataset, scale, width=WIDTH, *, refit=False):
     accuracy = evaluation.evaluate(model, dataset.validation).accuracy
     return dataclasses.replace(
         runs[0],
-        name="committee",
+        name="committee" if width == WIDTH else f"committee-{float(width)}",
         model=model,
         history={"final_val_accuracy": [accuracy]},
         seconds=sum(run.seconds for run in runs),

@@ -95,10 +95,13 @@ def test_a_folder_of_ones_own_goes_all_the_way_to_the_table(home, folder, capsys
     choice = ["--scale", "smoke", "--data", str(folder)]
     assert main(["data", str(folder)]) == 0
     assert "train" in capsys.readouterr().out
-    assert main(["distill", *choice]) == 0
-    assert "validation accuracy" in capsys.readouterr().out
-    for model in ("teacher", "student", "distilled"):
+    assert main(["distill", "--committee", *choice]) == 0
+    assert "student-0.25-kd-from-committee-seed0" in capsys.readouterr().out
+    for model in ("teacher", "student", "committee", "distilled"):
         assert main(["evaluate", model, *choice]) == 0
+    assert main(["evaluate", "distilled", "--committee", *choice]) == 0
+    rows = results.load(home / "results.json")["rows"]
+    assert {row["teacher"] for row in rows if row["method"] == "kd"} == {"teacher", "committee"}
     table = capsys.readouterr().out.rpartition("scale smoke")[2]
     assert all(word in table for word in ("teacher", "plain", "kd", "95 % interval", "Agrees with teacher %"))
 
