@@ -148,6 +148,7 @@ def _facts(distiller, student, teacher, dataset, config):
 
 
 def _train(artifact, distiller, student, teacher, dataset, config, progress):
+    made_with = environment()  # now: a long training may outlive the commit that it began with
     split = feeding.training_split(dataset, config)
     table = feeding.make_table(len(split), config)
     rounds = None if table is None else len(table)
@@ -203,7 +204,7 @@ def _train(artifact, distiller, student, teacher, dataset, config, progress):
         "seconds": checkpoint.seconds,
         "teacher_seconds": teacher_seconds,
         "weights": config.keep_weights,
-        "environment": environment(),
+        "environment": made_with,
     }
 
 

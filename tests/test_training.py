@@ -18,7 +18,7 @@ import pytest
 from keras import layers
 
 import kd_lib
-from kd_lib import Distiller, artifacts, cache, checkpoint, feeding, recipe, training
+from kd_lib import Distiller, artifacts, cache, checkpoint, course, feeding, recipe, training
 from kd_lib.datasets import Dataset, Split
 from kd_lib.recipe import SmoothedCrossentropy
 from kd_lib.training import Config, fit_or_load, seeded
@@ -610,3 +610,17 @@ def test_a_distiller_that_lacks_its_teacher_is_refused_before_anything_is_loaded
     train(network())
     with pytest.raises(ValueError, match="needs a teacher"):
         train(Distiller(network(), alpha=0.1))
+
+
+def test_what_a_network_was_trained_with_is_kept_and_goes_into_its_row(home, monkeypatch):
+    there = {"device": "another machine", "backend": "tensorflow", "commit": "abc", "versions": {"python": "3.12"}}
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(training, "environment", lambda: there)
+        assert train().environment == there
+    run = train()
+    assert run.loaded and run.environment == there and run.distiller is None
+    report = kd_lib.evaluate(run.model, tiny().test)
+    scale = kd_lib.Scale.named("smoke", home_folder=home)
+    fields = {"model": "student", "method": "plain", "bytes": 1, "command": "a test"}
+    row = course.row_of(run, report, tiny(), scale, **fields)
+    assert there.items() <= row.items()
