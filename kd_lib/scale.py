@@ -34,7 +34,7 @@ _AMOUNTS = {
         **{"drawn": 43, "teacher_drawn": 43, "teacher_cells": 1},
         **{"sweep_epochs": 1, "sweep_seeds": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,)},
         **{"sweep_share": 1.0},
-        **{"recipe_limit": 430, "recipe_epochs": 1, "recipe_seeds": (0,), "recipe_views": (1, 2, "online")},
+        **{"recipe_epochs": 1, "recipe_seeds": (0,), "recipe_views": (1, 2, "online")},
         **{"recipe_losses": ("dist", "kd + hint")},
         **{"prune_fractions": (0.3, 0.8), "prune_epochs": 1, "sweep_changes": 3},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 86, "mobilenet_epochs": (1, 1, 1)},
@@ -47,7 +47,7 @@ _AMOUNTS = {
         **{"drawn": 0, "teacher_drawn": 0, "teacher_cells": 1},
         **{"sweep_epochs": 3, "sweep_seeds": 1, "sweep_alphas": (0.0, 0.1, 0.5), "sweep_temperatures": (1.0, 4.0)},
         **{"sweep_share": 1.0},
-        **{"recipe_limit": 2580, "recipe_epochs": 8, "recipe_seeds": (0, 1, 2)},
+        **{"recipe_epochs": 8, "recipe_seeds": (0, 1, 2)},
         **{"recipe_views": (1, 2, 4, 8, "online"), "recipe_losses": _LOSSES},
         **{"prune_fractions": (0.2, 0.4, 0.6, 0.8), "prune_epochs": 3},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 860, "mobilenet_epochs": (4, 3, 3)},
@@ -60,7 +60,7 @@ _AMOUNTS = {
         **{"drawn": 20_000, "teacher_drawn": 20_000, "teacher_cells": 1},
         **{"sweep_epochs": 16, "sweep_seeds": 1, "sweep_share": 0.3},
         **{"sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
-        **{"recipe_limit": 10_000, "recipe_epochs": 12, "recipe_seeds": (0, 1, 2, 3, 4)},
+        **{"recipe_epochs": 12, "recipe_seeds": (0, 1, 2, 3, 4)},
         **{"recipe_views": (1, 2, 4, 8, "online"), "recipe_losses": _LOSSES},
         **{"prune_fractions": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), "prune_epochs": 4},
         **{"mobilenet": "imagenet", "mobilenet_size": 64, "mobilenet_limit": None, "mobilenet_epochs": (4, 1, 3)},
@@ -99,7 +99,7 @@ class Scale:
         seeds: one training of each student per seed.
         sweep_seeds: how many of them notebook 03 gives to each change of the recipe.
         sweep_changes: how many such changes it tries at most; None for all.
-        sweep_share: of the physical signs to learn from, in the trainings by which notebooks 03 and 04 choose; the
+        sweep_share: of the physical signs to learn from, in the trainings by which notebooks 03, 04 and 06 choose; the
             others are what they are judged on.
         epochs, teacher_epochs, sweep_epochs: passes over the training images.
         batch_size, teacher_batch_size: images a step.
@@ -108,8 +108,7 @@ class Scale:
         teacher_limit: images in each split for the teacher at most; None for all.
         teacher_strength: of the views that the teacher is shown.
         sweep_alphas, sweep_temperatures: the grid that notebook 04 tries on validation images.
-        recipe_limit: images in each split for the many trainings of notebook 06 at most.
-        recipe_epochs, recipe_seeds: their epochs and seeds.
+        recipe_epochs, recipe_seeds: epochs and seeds of the many trainings of notebook 06.
         recipe_views, recipe_losses: the numbers of views and the losses that are tried there.
         prune_fractions: shares of channels that notebook 07 takes away.
         prune_epochs: passes in which a pruned student recovers.
@@ -143,7 +142,6 @@ class Scale:
     sweep_share: float
     sweep_alphas: tuple
     sweep_temperatures: tuple
-    recipe_limit: int | None
     recipe_epochs: int
     recipe_seeds: tuple
     recipe_views: tuple
@@ -198,8 +196,8 @@ class Scale:
 
     @property
     def sweep(self):
-        """The Scale of the trainings by which notebooks 03 and 04 choose: their epochs, and drawn signs in proportion
-        to the photographs that they learn from."""
+        """The Scale of the trainings by which notebooks 03, 04 and 06 choose: their epochs, and drawn signs in
+        proportion to the photographs that they learn from."""
         drawn = {name: round(self.sweep_share * getattr(self, name)) for name in ("drawn", "teacher_drawn")}
         return replace(self, epochs=self.sweep_epochs, **drawn)
 
