@@ -38,24 +38,30 @@ def publish(folder, datasets, keys=(), to=SHIPPED[0]):
     Args:
         folder: artifacts of the run, such as KD_HOME/artifacts.
         datasets: list of dicts with "name" and "limit": artifacts of other data stay behind.
-        keys: keys that result rows name. An artifact that has the name of one of these and another key was made with
-            settings that were given up: it stays behind, and goes if it is there.
+        keys: keys that result rows name. An artifact that has the name and the data of one of these and another key
+            was made with settings that were given up: it stays behind, and goes if it is there.
         to: folder that receives them.
 
     Returns:
         int, bytes that `to` holds afterwards.
     """
     keys, found = set(keys), sorted(Path(folder).glob("*/history.json"))
-    named = [record.parent.name.rpartition("-") for record in found]
-    settled = {name for name, _, key in named if key in keys}
-    for old in [place for place in Path(to).glob("*") if place.name.rpartition("-")[0] in settled]:
-        if old.name.rpartition("-")[2] not in keys:
+
+    def known(place):
+        """(name and data, key, data) of an artifact's folder."""
+        name, _, key = place.name.rpartition("-")
+        dataset = json.loads((place / "config.json").read_text(encoding="utf-8"))["dataset"]
+        return json.dumps([name, dataset], sort_keys=True), key, dataset
+
+    facts = {record.parent: known(record.parent) for record in found}
+    settled = {name for name, key, _ in facts.values() if key in keys}
+    for old in [record.parent for record in Path(to).glob("*/history.json")]:
+        name, key, _ = known(old)
+        if name in settled and key not in keys:
             shutil.rmtree(old)
-    for record, (name, _, key) in zip(found, named, strict=True):
-        source = record.parent
+    for source, (name, key, dataset) in facts.items():
         if name in settled and key not in keys:
             continue
-        dataset = json.loads((source / "config.json").read_text(encoding="utf-8"))["dataset"]
         if {"name": dataset["name"], "limit": dataset["limit"]} not in datasets:
             continue
         student = source.name.startswith("student-")

@@ -235,6 +235,7 @@ def _publish(scale):
     results.merge(scale.results, figures / "results.json", scale=scale.name, dataset=name)
     results.render(REPOSITORY / "README.md", figures / "results.json")
     rows = results.load(figures / "results.json")["rows"]
+    keys = [row["config"].get("key") for row in rows]
     rows = [row for row in rows if results.COMMITTED.items() <= row.items()]
     if any(row["test_errors"] is not None for row in rows):
         plots.save(plots.errors_vs_params(rows), figures / "errors_against_parameters.png")
@@ -243,5 +244,5 @@ def _publish(scale):
             with writing(folder / "README.md") as temporary:
                 temporary.write_text(results.card(row, **TEACHER_CARD), encoding="utf-8")
     data = [{"name": name, "limit": scale.limit}, {"name": "signs", "limit": scale.quiz.limit}]
-    held = artifacts.publish(scale.artifacts, data, [row["config"].get("key") for row in rows]) / 1e6
+    held = artifacts.publish(scale.artifacts, data, keys) / 1e6
     print(f"Published {scale.name} on {scale.data}: figures/results.json, README.md, figures/run ({held:.1f} MB).")

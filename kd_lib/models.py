@@ -191,7 +191,8 @@ def committee(members, name="committee"):
 
     Returns:
         keras.Model, images as the members take them -> float32 logits [batch, classes], whose softmax is the mean of
-        the members' softmax. As a teacher it is what Hinton et al. (2015, arXiv 1503.02531) distilled from.
+        the members' softmax. As a teacher it is what Hinton et al. (2015, arXiv 1503.02531) distilled from. It can be
+        measured like any network; `Distiller(student, [one, another])` averages softened probabilities instead.
 
     Raises:
         ValueError: no members, or members of unequal inputs or classes.
