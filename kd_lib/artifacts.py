@@ -32,7 +32,7 @@ def places():
     return (home() / "artifacts", *SHIPPED)
 
 
-def publish(folder, datasets, keys=(), to=SHIPPED[0]):
+def publish(folder, datasets, keys=(), *, to):
     """Copy what a committed run leaves for others: histories, and the weights of students.
 
     Args:
@@ -70,6 +70,12 @@ def publish(folder, datasets, keys=(), to=SHIPPED[0]):
                 with writing(Path(to) / source.name / name) as temporary:
                     shutil.copyfile(source / name, temporary)
     return sum(path.stat().st_size for path in Path(to).rglob("*") if path.is_file())
+
+
+def trained_seconds(places):
+    """Return the seconds that the networks in these folders were trained for, all together."""
+    records = (record for place in places for record in Path(place).glob("*/history.json"))
+    return sum(json.loads(record.read_text(encoding="utf-8"))["seconds"] for record in records)
 
 
 class Artifact:

@@ -24,11 +24,12 @@ def run(options, scale):
     from kd_lib.walk import walk
 
     print(scale)
-    failed = walk(scale, only=options.only, solutions=options.solutions, write=options.write)
+    steps = walk(scale, only=options.only, solutions=options.solutions, write=options.write)
     print()
     _show(scale)
-    for name, message in failed:
-        print(f"FAILED {name}: {message}")
+    failed = [step for step in steps if step.failed]
+    for step in failed:
+        print(f"FAILED {step.name}: {step.failed}")
     if options.write and not options.solutions:
         _publish(scale)
     return 1 if failed else 0
@@ -244,5 +245,8 @@ def _publish(scale):
             with writing(folder / "README.md") as temporary:
                 temporary.write_text(results.card(row, **TEACHER_CARD), encoding="utf-8")
     data = [{"name": name, "limit": scale.limit}, {"name": "signs", "limit": scale.quiz.limit}]
-    held = artifacts.publish(scale.artifacts, data, keys) / 1e6
+    held = artifacts.publish(scale.artifacts, data, keys, to=artifacts.SHIPPED[0]) / 1e6
+    hours = artifacts.trained_seconds(artifacts.SHIPPED) / 3600
+    results.append_bench("every training of the committed run, summed", "h", value=hours, path=figures / "bench.json")
+    results.render_bench(REPOSITORY / "README.md", figures / "bench.json")
     print(f"Published {scale.name} on {scale.data}: figures/results.json, README.md, figures/run ({held:.1f} MB).")

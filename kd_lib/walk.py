@@ -8,18 +8,22 @@ import shutil
 import sys
 import threading
 import time
+from typing import NamedTuple
 
+from kd_lib import results
 from kd_lib.files import writing
 from kd_lib.scale import REPOSITORY
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 COURSE = ("00", "01", "02", "03", "04", "05")
-# Seconds that each notebook took when nothing was trained yet, on two cores (full: on GTSRB).
-EXPECTED = {
-    "smoke": (30, 15, 30, 40, 60, 60),
-    "laptop": (30, 40, 150, 150, 240, 90),
-    "full": (30, 60, 5400, 9000, 5400, 7200),
-}
+
+
+class Step(NamedTuple):
+    """One notebook of a walk."""
+
+    name: str
+    seconds: float
+    failed: str | None  # what went wrong
 
 
 def notebooks(only=(), solutions=False):
@@ -51,28 +55,28 @@ def walk(scale, *, only=(), solutions=False, write=False, build=REPOSITORY / "bu
         out: called with each finished line.
 
     Returns:
-        list of (name, message) of the notebooks that failed.
+        list of Step, one for each notebook.
     """
     import nbformat
     from nbclient import NotebookClient
 
     scale.export()
     build.mkdir(parents=True, exist_ok=True)
-    expected = dict(zip(COURSE, EXPECTED[scale.name], strict=True))
-    failed = []
+    expected = {} if solutions else results.notebook_seconds(REPOSITORY / "figures" / "bench.json")
+    steps = []
     for path in notebooks(only, solutions):
         notebook, log = nbformat.read(path, as_version=4), build / f"{path.stem}.log"
         client = NotebookClient(
             notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
         )
-        with _Ticker(path.stem, None if solutions else expected.get(path.name[:2])) as ticker:
+        with _Ticker(path.stem, expected.get((path.name[:2], scale.name))) as ticker:
             try:
                 with open(log, "wb") as said:  # TensorFlow's and the kernel's own lines
                     client.execute(stderr=said)
                 message = None
             except Exception as error:  # a cell, the kernel, or what starts it: the others still run
                 message = _what_failed(error)
-                failed.append((path.stem, message))
+        steps.append(Step(path.stem, ticker.seconds, message))
         _settle(notebook)
         page = build / f"{path.stem}.html"
         page.write_text(_html(notebook, path.stem), encoding="utf-8")
@@ -80,7 +84,7 @@ def walk(scale, *, only=(), solutions=False, write=False, build=REPOSITORY / "bu
         if write and not message:
             with writing(path) as temporary:
                 nbformat.write(_committable(notebook), temporary)
-    return failed
+    return steps
 
 
 class _Ticker:
@@ -88,10 +92,10 @@ class _Ticker:
 
     def __init__(self, name, expected):
         self.name, self.expected, self.started = name, expected, time.monotonic()
-        self.stopped = threading.Event()
+        self.stopped, self.seconds = threading.Event(), None
 
     def line(self):
-        elapsed = int(time.monotonic() - self.started)
+        elapsed = time.monotonic() - self.started if self.seconds is None else self.seconds
         expected = "" if self.expected is None else f" of about {_clock(self.expected)}"
         return f"{self.name:<26} {_clock(elapsed):>7}{expected:<18}"
 
@@ -107,6 +111,7 @@ class _Ticker:
 
     def __exit__(self, *error):
         self.stopped.set()
+        self.seconds = time.monotonic() - self.started
         if sys.stdout.isatty():
             self.thread.join()
             print("\r", end="")

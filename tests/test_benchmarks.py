@@ -2,13 +2,16 @@
 
 import json
 import math
+import os
 
 import keras
 import pytest
-from benchmarks import bench_latency, bench_memory, bench_training
+from benchmarks import bench_latency, bench_memory, bench_notebooks, bench_training
 from benchmarks.__main__ import main
 from benchmarks.timing import interleaved, ratio
 from keras import layers
+
+from kd_lib import results, walk
 
 TINY = ["--images", "16", "--rounds", "1", "--batch-size", "8", "--image-size", "16"]
 
@@ -62,10 +65,33 @@ def test_without_the_archives_reading_them_is_skipped_with_a_word(tmp_path, monk
     assert not (tmp_path / "bench.json").exists()
 
 
+def test_each_notebook_is_timed_at_each_scale_and_one_that_fails_has_no_row(tmp_path, monkeypatch):
+    steps = [walk.Step("00_first", 12.5, None), walk.Step("05_teacher", 3.0, "OSError: no download")]
+    homes = []
+
+    def walked(scale, **options):
+        homes.append((scale.name, scale.data, scale.home))
+        scale.export()
+        return steps
+
+    monkeypatch.setenv("KD_HOME", str(tmp_path))
+    monkeypatch.setenv("KD_SCALE", "laptop")
+    monkeypatch.setattr(bench_notebooks, "walk", walked)
+    path = tmp_path / "bench.json"
+    main(["notebooks", "--scales", "smoke", "full", "--path", str(path)])
+    assert results.notebook_seconds(path) == {("00", "smoke"): 12.5, ("00", "full"): 12.5}
+    assert [place[:2] for place in homes] == [("smoke", "signs"), ("full", "gtsrb")]
+    assert homes[0][2] != tmp_path.resolve() == homes[1][2], "nothing was trained before, but at full scale"
+    assert os.environ["KD_SCALE"] == "laptop" and os.environ["KD_HOME"] == str(tmp_path)
+
+
 def test_an_unknown_benchmark_is_refused_with_the_valid_ones(capsys):
     with pytest.raises(SystemExit):
         main(["sings"])
-    assert "unknown benchmark sings; choose from pictures, data, training, memory, latency" in capsys.readouterr().err
+    assert (
+        "unknown benchmark sings; choose from pictures, data, training, memory, latency, notebooks"
+        in capsys.readouterr().err
+    )
 
 
 def test_runs_take_turns_after_one_that_warms_up():

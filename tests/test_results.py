@@ -250,18 +250,27 @@ def test_rendering_the_readme_twice_changes_nothing_and_keeps_the_rest(tmp_path)
 
 def test_the_readme_shows_the_benchmarks_that_compare_or_sum_up(tmp_path):
     readme, bench = tmp_path / "README.md", tmp_path / "bench.json"
-    readme.write_text(f"# Title\n\n{results.BENCH_BEGIN}\nold\n{results.BENCH_END}\n\nThe end.\n")
+    notebooks = "| | notebook | its question | smoke | laptop | full |\n| 02 | [two](two) | Why? | | 9 s | |\n"
+    readme.write_text(f"# Title\n\n{results.BENCH_BEGIN}\nold\n{results.BENCH_END}\n\n{notebooks}\nThe end.\n")
     for name, unit, number in (
         ("drawing", "images/s", {"value": 5123.4}),
         ("an epoch", "x plain", {"ratio": 1.034}),
         ("student, batch 1", "ms", {"value": 0.3}),
         ("student, file", "kB", {"value": 90.0}),
+        ("notebook 02, smoke", "s", {"value": 31.4}),
+        ("notebook 02, full", "s", {"value": 200.0}),
     ):
         results.append_bench(name, unit, **number, path=bench)
     results.render_bench(readme, bench)
     text = readme.read_text()
     assert "| drawing | 5,123 | images/s |\n| an epoch | 1.03 | x plain |" in text and "batch 1" not in text
     assert text.startswith("# Title") and text.endswith("The end.\n") and "kB" not in text
+    assert (
+        "| | notebook | its question | smoke | laptop | full |\n| 02 | [two](two) | Why? | 31 s |  | 3 min |\n" in text
+    )
+    assert "notebook 02" not in text
+    assert results.notebook_seconds(bench) == {("02", "smoke"): 31.4, ("02", "full"): 200.0}
+    assert results.notebook_seconds(tmp_path / "absent.json") == {}
 
 
 @pytest.mark.parametrize("text", ["nothing", "{0}", "{1}\n{0}", "{0}{0}{1}"])

@@ -37,10 +37,11 @@ def two_notebooks(tmp_path, monkeypatch):
 
 def test_a_notebook_that_fails_says_why_in_full_and_the_others_still_run(two_notebooks):
     lines, before = [], (two_notebooks / "01_fails.ipynb").read_bytes()
-    failed = walk.walk(
+    fails, works = walk.walk(
         Scale.named("smoke"), only=("01", "02"), write=True, build=two_notebooks / "build", out=lines.append
     )
-    assert failed == [("01_fails", "OSError: no archive.\nPut it there by hand.")]
+    assert (fails.name, fails.failed) == ("01_fails", "OSError: no archive.\nPut it there by hand.")
+    assert (works.name, works.failed) == ("02_works", None) and 0 < works.seconds < 120
     assert len(lines) == 2 and "FAILED: OSError" in lines[0] and "by hand" in lines[0]
     assert lines[1].startswith("02_works") and "build/02_works.html" in lines[1].replace("\\", "/")
     for name in ("01_fails", "02_works"):
@@ -72,10 +73,12 @@ def test_run_ends_with_exit_code_1_when_a_notebook_fails_and_with_0_otherwise(mo
     for name in VARIABLES:
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("KD_HOME", str(tmp_path))
-    for failed, code in (([("05_pretrained_teacher", "OSError: no download")], 1), ([], 0)):
-        monkeypatch.setattr(walk, "walk", lambda *args, failed=failed, **options: failed)
+    for failed, code in (("OSError: no download", 1), (None, 0)):
+        steps = [walk.Step("04_distill", 1.0, None), walk.Step("05_pretrained_teacher", 1.0, failed)]
+        monkeypatch.setattr(walk, "walk", lambda *args, steps=steps, **options: steps)
         assert main(["run", "--scale", "smoke"]) == code
-        assert ("FAILED 05_pretrained_teacher: OSError: no download" in capsys.readouterr().out) == bool(failed)
+        told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED")]
+        assert told == (["FAILED 05_pretrained_teacher: OSError: no download"] if failed else [])
 
 
 def test_publishing_puts_rows_into_figures_and_the_table_into_the_readme(monkeypatch, capsys, tmp_path):
@@ -84,7 +87,11 @@ def test_publishing_puts_rows_into_figures_and_the_table_into_the_readme(monkeyp
     from kd_lib import artifacts, results
 
     scale = Scale.named("full", data="gtsrb", home_folder=tmp_path / "home")
-    (tmp_path / "README.md").write_text(f"{results.BEGIN}\n{results.END}\n")
+    (tmp_path / "README.md").write_text(f"{results.BEGIN}\n{results.END}\n{results.BENCH_BEGIN}\n{results.BENCH_END}\n")
+    run = tmp_path / "figures" / "run" / "teacher-1234"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps({"dataset": {"name": "gtsrb", "limit": None}}))
+    (run / "history.json").write_text(json.dumps({"seconds": 1800.0}))
     monkeypatch.setattr(commands, "REPOSITORY", tmp_path)
     monkeypatch.setattr(artifacts, "SHIPPED", (tmp_path / "figures" / "run", tmp_path / "pretrained"))
     for row in (make_row(model="teacher", params=720_000), make_row(), make_row(scale="laptop")):
@@ -93,5 +100,6 @@ def test_publishing_puts_rows_into_figures_and_the_table_into_the_readme(monkeyp
     rows = json.loads((tmp_path / "figures" / "results.json").read_text())["rows"]
     assert [(row["model"], row["scale"]) for row in rows] == [("teacher", "full"), ("student-0.25", "full")]
     assert results.table(rows) in (tmp_path / "README.md").read_text()
+    assert "| every training of the committed run, summed | 0.50 | h |" in (tmp_path / "README.md").read_text()
     assert (tmp_path / "figures" / "errors_against_parameters.png").stat().st_size > 10_000
     assert "Published full on gtsrb" in capsys.readouterr().out

@@ -7,7 +7,7 @@ imports no TensorFlow. It leaves out statistics beyond means, deviations and one
 
 from kd_lib.results.cards import card
 from kd_lib.results.environment import environment
-from kd_lib.results.files import add_comparison, append, append_bench, load, merge
+from kd_lib.results.files import add_comparison, append, append_bench, load, merge, notebook_seconds
 from kd_lib.results.published import PUBLISHED, Mark
 from kd_lib.results.rows import COMMITTED, FIELDS, make_row, validate
 from kd_lib.results.tables import (
@@ -40,6 +40,7 @@ __all__ = [
     "load",
     "make_row",
     "merge",
+    "notebook_seconds",
     "render",
     "render_bench",
     "side_by_side",

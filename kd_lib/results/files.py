@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 from pathlib import Path
 
 from kd_lib.files import lock, writing
@@ -136,6 +137,17 @@ def merge(from_path, to_path, *, scale, dataset):
         for comparison in source["comparisons"]:
             if wanted(comparison["a"]):
                 _put(document["comparisons"], comparison, ("a", "b"))
+
+
+def notebook_seconds(path):
+    """Return how long each notebook took where that was measured: seconds by (number, scale), such as ("03", "laptop").
+
+    Args:
+        path: the file that `append_bench` wrote, with rows called "notebook 03, laptop"; without it nothing is known.
+    """
+    rows = load(path)["rows"]
+    found = ((re.fullmatch(r"notebook (\d\d), (\w+)", row["name"]), row) for row in rows)
+    return {match.groups(): row["value"] for match, row in found if match}
 
 
 def append_bench(name, unit, *, value=None, ratio=None, path):

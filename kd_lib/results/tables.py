@@ -2,11 +2,12 @@
 
 import json
 import math
+import re
 import statistics
 from pathlib import Path
 
 from kd_lib.files import writing
-from kd_lib.results.files import load
+from kd_lib.results.files import load, notebook_seconds
 from kd_lib.results.rows import GROUP, recipe
 from kd_lib.scale import REPOSITORY
 
@@ -219,10 +220,12 @@ def render(readme_path, results_path):
 
 
 def render_bench(readme_path, bench_path):
-    """Replace what stands between the markers of a README by the benchmarks that compare or sum up.
+    """Replace what stands between the markers of a README by the benchmarks that compare or sum up, and fill in the
+    minutes of its notebook table.
 
     Args:
-        readme_path: a Markdown file that holds the lines `BENCH_BEGIN` and `BENCH_END` once each, in this order.
+        readme_path: a Markdown file that holds the lines `BENCH_BEGIN` and `BENCH_END` once each, in this order. A line
+            that starts with "| 03 |" is that of a notebook: its last cells are those of smoke, laptop and full.
         bench_path: the file that `append_bench` wrote; must exist. Latencies and sizes of single networks stay there.
 
     Raises:
@@ -236,10 +239,24 @@ def render_bench(readme_path, bench_path):
         lines.append(f"| {row['name']} | {value:,.{0 if value >= 100 else 2}f} | {row['unit']} |")
     devices = sorted({row["device"] for row in rows})
     _put_between(readme_path, BENCH_BEGIN, BENCH_END, "\n".join([*lines, "", f"On {', '.join(devices)}."]))
+    seconds = notebook_seconds(bench_path)
+    lines = Path(readme_path).read_text(encoding="utf-8").split("\n")
+    for place, line in enumerate(lines):
+        if re.match(r"\| \d\d \|", line):
+            found = [seconds.get((line[2:4], scale)) for scale in ("smoke", "laptop", "full")]
+            cells = ["" if value is None else _minutes(value) for value in found]
+            lines[place] = "|".join([*line.split("|")[:4], *(f" {cell} " for cell in cells), ""])
+    with writing(readme_path) as temporary:
+        temporary.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _minutes(seconds):
+    return f"{seconds:.0f} s" if seconds < 99.5 else f"{seconds / 60:.0f} min"
 
 
 def _sums_up(row):
-    return "ratio" in row or (row["unit"] != "kB" and ", batch " not in row["name"])
+    alone = row["unit"] == "kB" or ", batch " in row["name"] or row["name"].startswith("notebook ")
+    return "ratio" in row or not alone
 
 
 def _put_between(path, begin, end, text):

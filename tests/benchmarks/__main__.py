@@ -6,7 +6,7 @@ from pathlib import Path
 from kd_lib import results
 from kd_lib.scale import REPOSITORY
 
-from . import bench_data, bench_latency, bench_memory, bench_pictures, bench_training
+from . import bench_data, bench_latency, bench_memory, bench_notebooks, bench_pictures, bench_training
 
 BENCHMARKS = {
     "pictures": bench_pictures,
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "training": bench_training,
     "memory": bench_memory,
     "latency": bench_latency,
+    "notebooks": bench_notebooks,
 }
 COMMITTED = REPOSITORY / "figures" / "bench.json"
 NETWORKS = ["teacher", "mobilenet_v2", "student-1.0", "student-0.5", "student-0.25", "student-0.25-pruned"]
@@ -32,6 +33,8 @@ def main(arguments=None):
     parser.add_argument("--memory-images", type=int, default=39_209, help="images of the distillation (GTSRB's)")
     parser.add_argument("--calls", type=int, default=200, help="answers of the quickest network in a timed run")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, help="whose latency is measured")
+    parser.add_argument("--scales", nargs="+", default=["smoke", "laptop"], choices=list(bench_notebooks.DATA))
+    parser.add_argument("--notebooks", nargs="+", default=bench_notebooks.NUMBERS, help="which ones take their time")
     parser.add_argument("--path", type=Path, default=COMMITTED, help="file of the rows")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.which) - set(BENCHMARKS))
