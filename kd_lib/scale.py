@@ -54,7 +54,8 @@ _AMOUNTS = {
         **{"quiz_scale": "laptop"},
     },
     "full": {
-        **{"limit": None, "seeds": (0, 1, 2), "epochs": 32, "batch_size": 128, "views": 8, "alpha": 0.0, "temperature": 10.0},
+        **{"limit": None, "seeds": (0, 1, 2), "epochs": 32, "batch_size": 128, "views": 8},
+        **{"alpha": 0.0, "temperature": 10.0},
         **{"teacher_epochs": 14, "teacher_width": 64, "teacher_batch_size": 32, "teacher_limit": None},
         **{"teacher_strength": 1.0},
         **{"drawn": 20_000, "teacher_drawn": 20_000, "teacher_cells": 1},
