@@ -159,6 +159,11 @@ def export(options, scale):
     path = options.output or scale.home / "student.tflite"
     if path.suffix != ".tflite":
         raise ValueError(f"--output must end in .tflite. Received: {path}")
+    if options.refit:
+        raise ValueError(
+            "--refit cannot be exported: confidences and the threshold of the file are fitted on validation images, "
+            "which such a student has learned by heart."
+        )
     dataset = _dataset(scale, options)
     from kd_lib import course, results, shipping
 

@@ -45,6 +45,8 @@ def export(model, path, *, quantize="int8", representative=None, facts=None):
     path = Path(path)
     if path.suffix != ".tflite":
         raise ValueError(f"the path must end in .tflite. Received: {str(path)!r}")
+    if hasattr(model, "student"):
+        raise ValueError("Pass the student of a Distiller, distiller.student, to be exported.")
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         has = f"{len(model.inputs)} and {len(model.outputs)}"
         raise ValueError(f"{model.name} must have one input and one output; it has {has}.")
@@ -110,9 +112,18 @@ def _converter_options(model, quantize, representative):
     if images.ndim != 4 or images.shape[1:] != tuple(model.input_shape[1:]):
         raise ValueError(f"representative images must be [n, *{model.input_shape[1:]}]. Received: {images.shape}")
     return options | {
-        "representative_dataset": lambda: ([image[None].astype(np.float32)] for image in images),
+        "representative_dataset": lambda: ([image[None]] for image in _with_extremes(images)),
         "target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
     }
+
+
+def _with_extremes(images):
+    """Images as float32; the first has a black and a white pixel: then the input's 256 values are 0 to 255 themselves,
+    which is what `Classifier` feeds."""
+    for place, image in enumerate(images.astype(np.float32)):
+        if place == 0:
+            image[0, 0], image[-1, -1] = 0, 255
+        yield image
 
 
 def _convert(model, path, options):
@@ -177,20 +188,19 @@ class Classifier:
         self.image_size, self.num_classes = shapes[0][0][1:3], shapes[1][0][1]
 
     def predict(self, images):
-        """Return logits, float32 [n, classes], for uint8 images [n, height, width, 3].
+        """Return logits, float32 [n, classes], for images [n, height, width, 3] in 0..255.
 
         Raises:
-            ValueError: images of another shape or type.
+            ValueError: images of another shape or range.
         """
         images = np.asarray(images)
         if images.ndim != 4 or images.shape[1:] != (*self.image_size, 3):
             raise ValueError(f"images must be [n, {self.image_size[0]}, {self.image_size[1]}, 3], got {images.shape}")
-        if images.dtype == np.uint8 or self._input["dtype"] == np.float32:
-            images = images.astype(self._input["dtype"], copy=False)
-        elif images.size and (images.min() < 0 or images.max() > 255):
+        if images.size and not (images.min() >= 0 and images.max() <= 255):
             raise ValueError(f"images must lie in 0..255, got {images.min()} to {images.max()}")
-        else:
-            images = np.rint(images).astype(np.uint8)
+        if images.dtype != np.uint8 and self._input["dtype"] == np.uint8:
+            images = np.rint(images)
+        images = images.astype(self._input["dtype"], copy=False)
         answers = np.empty((len(images), self.num_classes), self._output["dtype"])
         with self._lock:  # an interpreter works on one image at a time
             for image, answer in zip(images, answers, strict=True):
@@ -206,6 +216,8 @@ def _read_facts(content, path):
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             facts = json.loads(archive.read(FACTS))
+    except KeyError:  # other tools keep other files there
+        return {}
     except Exception as error:  # as in `_end_of_network`
         begun = b"PK\x03\x04" in content and FACTS.encode() in content  # an archive that begins and does not end
         if begun or content.rfind(b"PK") >= len(content) - 64:

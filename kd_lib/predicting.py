@@ -1,6 +1,7 @@
 """The command `python -m kd_lib predict`: name the signs in picture files. Loads no TensorFlow."""
 
 import json
+import os
 import sys
 
 from tqdm import tqdm
@@ -26,7 +27,7 @@ def predict(places, *, model=None, top=1, as_json=False, reject=False):
         int, exit code: 0 if every picture was read, 1 if not.
 
     Raises:
-        FileNotFoundError, ValueError: the network cannot be used, no picture was found, or top is below 1.
+        FileNotFoundError, ValueError: the network cannot be used, or top is below 1.
     """
     if top < 1:
         raise ValueError(f"top must be at least 1. Received: {top}")
@@ -37,12 +38,12 @@ def predict(places, *, model=None, top=1, as_json=False, reject=False):
     if reject and recognizer.threshold is None:
         raise ValueError(f"{recognizer.path} states no threshold: it cannot say what is no sign.")
     files = find_pictures(places)
-    if not files:
-        raise ValueError(f"no picture found in {', '.join(places)}")
     width = min(max(map(len, files)), 60)
     found = []
     for file in tqdm(files, unit="picture", leave=False, disable=None if len(files) >= _MANY else True):
         try:
+            if os.path.isdir(file):
+                raise ValueError("there is no picture in this folder")
             with open(file, "rb") as opened:
                 data = opened.read(MAX_BYTES + 1)
             if len(data) > MAX_BYTES:
@@ -59,7 +60,7 @@ def predict(places, *, model=None, top=1, as_json=False, reject=False):
         if not as_json:
             tqdm.write(_text(entry, width), file=sys.stdout)
     if as_json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
+        print(json.dumps(found, indent=1, ensure_ascii=True))
     return int(any("error" in entry for entry in found))
 
 

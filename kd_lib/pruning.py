@@ -138,7 +138,8 @@ def _keeps_zero(layer):
         activation = layer
     if activation is None:
         return True
-    return float(ops.convert_to_numpy(activation(ops.zeros((1, 1))))[0, 0]) == 0.0
+    answer = ops.convert_to_numpy(activation(ops.convert_to_tensor([[0.0, 1.0]])))  # a channel of zeros and another
+    return float(answer[0, 0]) == 0.0
 
 
 def _rebuilt(model, chain, keep):

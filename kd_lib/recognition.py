@@ -6,7 +6,6 @@ below the network's threshold means: perhaps no sign at all. Left out: finding s
 taken to show one sign and little else.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,10 +74,10 @@ class Recognizer:
             )
         self.temperature, self.threshold = facts.get("temperature", 1.0), facts.get("threshold")
         sound = _number(self.temperature) and self.temperature > 0
-        if not sound or not (self.threshold is None or _number(self.threshold)):
+        if not sound or not (self.threshold is None or (_number(self.threshold) and 0 <= self.threshold <= 1)):
             raise ValueError(
                 f"{path} states a temperature of {self.temperature!r} and a threshold of {self.threshold!r}: the first "
-                "must be a positive number, the second a number or null."
+                "must be a positive number, the second a number from 0 to 1 or null."
             )
         self.answer(np.zeros((1, height, width, 3), np.uint8))  # numbers that are none show here, not in a request
 
@@ -95,7 +94,7 @@ class Recognizer:
             tiles = getattr(picture, "tag_v2", {})  # a TIFF file may have tiles larger than its picture
             width, height = (max(size, tiles.get(tag, 0)) for size, tag in zip(picture.size, (322, 323), strict=True))
         except Image.DecompressionBombError as error:
-            raise ValueError(f"far more pixels than the {max_pixels:,} that are taken") from error
+            raise ValueError(f"far too many pixels; at most {max_pixels:,} are taken") from error
         except Exception as error:  # damaged files make decoders fail in every way there is
             raise ValueError("not a picture in a format that is known here (PNG, JPEG, PPM, WEBP, BMP...)") from error
         if width * height > max_pixels:
@@ -155,7 +154,7 @@ class Recognizer:
 
 
 def _number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _german_signs():
@@ -177,19 +176,23 @@ def find_pictures(places):
         places: list of str.
 
     Returns:
-        list of str, each file once, in the order of `places`, sorted within each. What does not exist is in it too, and
-        a pattern that fits nothing: their reader reports them.
+        list of str, each file once, in the order of `places`, sorted within each. What does not exist is in it too,
+        and a folder or pattern without pictures: their reader reports them.
     """
     import glob
 
     found = {}
     for place in places:
-        path = Path(place).expanduser()
-        if path.is_dir():
-            files = sorted(str(file) for file in path.rglob("*") if _is_picture(file))
-        elif not path.exists() and glob.has_magic(place):
-            files = sorted(file for file in glob.glob(str(path), recursive=True) if _is_picture(Path(file))) or [place]
-        else:
-            files = [str(path)]
-        found |= dict.fromkeys(files)
+        try:
+            path = Path(place)
+            path = path if path.exists() else path.expanduser()
+            if path.is_dir():
+                files = sorted(str(file) for file in path.rglob("*") if _is_picture(file))
+            elif not path.exists() and glob.has_magic(place):
+                files = sorted(file for file in glob.glob(str(path), recursive=True) if _is_picture(Path(file)))
+            else:
+                files = [str(path)]
+        except (OSError, RuntimeError):  # a name too long, a folder that may not be read, ~ of nobody
+            files = []
+        found |= dict.fromkeys(files or [place])
     return list(found)

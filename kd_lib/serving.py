@@ -28,7 +28,7 @@ from kd_lib.uploads import Limits, uploaded
 
 PAGE = Path(__file__).with_name("page.html")
 _SMALL = 1_000_000  # bytes of a request that need not wait for others
-_LARGE = 8  # larger requests that are received at a time
+_LARGE = 8  # larger requests that are held at a time
 _DECODERS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -40,8 +40,23 @@ def _unique(name, taken):
     return key
 
 
+@contextlib.asynccontextmanager
+async def _turn(limiter, seconds):
+    """Wait for one of a limited number of places, though not for ever, and hold it."""
+    try:
+        with anyio.fail_after(seconds):
+            await limiter.acquire()
+    except TimeoutError:
+        raise HTTPException(503, "too many large uploads at a time; try again", {"Retry-After": "10"}) from None
+    try:
+        yield
+    finally:
+        limiter.release()
+
+
 def create_app(model_path=None, *, limits=None):
-    """Return the application: POST /predict, GET /, /health, /classes, /metrics, /docs.
+    """Return the application: POST /predict, GET /, /health, /classes, /metrics, /docs (whose page loads its
+    scripts from another host; nothing else does).
 
     Args:
         model_path: path of a .tflite file; None for the student that comes with the package.
@@ -54,7 +69,7 @@ def create_app(model_path=None, *, limits=None):
         FileNotFoundError, ValueError: the network cannot be used.
     """
     recognizer, limits = Recognizer(model_path), limits or Limits()
-    # Memory: so many requests' pictures are decoded at a time, and so many large requests are received.
+    # Memory: so many requests' pictures are decoded at a time, and so many large requests are held.
     at_once, large = anyio.CapacityLimiter(_DECODERS), anyio.CapacityLimiter(_LARGE)
     app = FastAPI(title="Traffic signs", version=__version__, description=__doc__.splitlines()[0])
     app.state.model_path = recognizer.path
@@ -87,9 +102,9 @@ def create_app(model_path=None, *, limits=None):
             raise HTTPException(400, "this network states no threshold: it cannot reject what is no sign")
         announced = request.headers.get("content-length", "")
         small = announced.isdecimal() and int(announced) <= _SMALL
-        async with contextlib.nullcontext() if small else large:
+        async with contextlib.nullcontext() if small else _turn(large, limits.seconds):
             files, too_many = await uploaded(request, limits)
-        answers, reasons = await anyio.to_thread.run_sync(look, files, limiter=at_once)
+            answers, reasons = await anyio.to_thread.run_sync(look, files, limiter=at_once)
         pictures.labels("answered").inc(len(answers) - len(reasons))
         pictures.labels("refused").inc(len(reasons))
         body = {}
@@ -119,6 +134,7 @@ def create_app(model_path=None, *, limits=None):
             requests.labels(str(status)).inc()
             seconds.observe(time.perf_counter() - began)
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health", summary="Is the server up, and with which network")
     async def _health():
         return {"status": "ok", "model": recognizer.path.name, "classes": len(recognizer.class_names)}
@@ -138,6 +154,7 @@ def create_app(model_path=None, *, limits=None):
     page = PAGE.read_text(encoding="utf-8").replace("MAX_FILES", str(limits.files))
     page = page.replace("CLASSES", str(len(recognizer.class_names)))
 
+    @app.head("/", response_class=HTMLResponse, include_in_schema=False)
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def _page():
         return HTMLResponse(page, headers={"Content-Security-Policy": _ONLY_OURSELVES})
@@ -159,6 +176,7 @@ _ANSWERS = {
     413: {"description": "Too many files or bytes", **_REASON},
     415: {"description": "Not multipart/form-data", **_REASON},
     422: {"description": "A file cannot be read (the others are answered), or none was sent", **_REASON},
+    503: {"description": "Too many large uploads at a time", **_REASON},
 }
 _UPLOAD = {
     "requestBody": {
@@ -211,7 +229,8 @@ def serve(*, host="127.0.0.1", port=8000, model=None, workers=1, limits=None):
     if not 0 <= port <= 65535:
         raise ValueError(f"port must lie in 0..65535. Received: {port}")
     Recognizer(model)  # what is wrong with the file is said once, here
-    options = {"log_level": "warning", "timeout_graceful_shutdown": 30}
+    limits = limits or Limits()
+    options = {"log_level": "warning", "timeout_graceful_shutdown": limits.seconds + 5}  # uploads may be under way
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # It listens from here on: clients wait rather than being turned away.
     with socket.create_server((host, port), family=family, backlog=2048) as listening:
@@ -223,7 +242,7 @@ def serve(*, host="127.0.0.1", port=8000, model=None, workers=1, limits=None):
             uvicorn.Server(uvicorn.Config(create_app(model, limits=limits), **options)).run(sockets=[listening])
             return
         with tempfile.TemporaryDirectory(prefix="kd_lib_metrics_") as counters:
-            scale.tell_workers(counters, model=model and str(model), limits=vars(limits or Limits()))
+            scale.tell_workers(counters, model=model and str(model), limits=vars(limits))
             work = {"factory": True, "fd": listening.fileno(), "workers": workers}
             uvicorn.run("kd_lib.serving:worker_app", **work, **options)
 

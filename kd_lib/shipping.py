@@ -29,7 +29,7 @@ def ship(run, dataset, path):
     """
     path = litert.export(run.model, path)
     report = evaluation.evaluate(path, dataset.validation)
-    temperature = evaluation.fit_temperature(report)
+    temperature = evaluation.fit_temperature(report) if report.errors else 1.0  # without an error nothing can be fitted
     sure = report.at_temperature(temperature)
     facts = {
         "class_names": list(dataset.class_names),
@@ -80,7 +80,8 @@ def write_card(path, row, numbers, report, class_names, facts, float_row=None):
     """
     accepted = ", ".join(f"{share:.1%} of {kind}" for kind, share in numbers["accepted"].items())
     more = {
-        "the same in float32": f"{float_row['test_accuracy']:.2%} ({float_row['test_errors']} errors)"
+        "the same in float32": f"{float_row['test_accuracy']:.2%} ({float_row['test_errors']} errors), trained for "
+        f"{float_row['epochs']} epochs, {float_row['seconds'] / 60:.0f} min, before the {row['epochs']} with rounding"
         if float_row
         else "not measured",
         "calibration": f"logits are divided by {facts['temperature']} (fitted on validation images); expected "

@@ -51,6 +51,10 @@ class _InMemory(MultiPartParser):
     """Starlette's parser, which would move large files to disk."""
 
     spool_max_size = max_file_size = 2**62  # the name in newer and in older versions
+    ended = False  # a part that never ends would be left out without a word
+
+    def on_end(self):
+        self.ended = True
 
 
 async def _limited(stream, most):
@@ -79,10 +83,15 @@ async def uploaded(request, limits):
     kind = request.headers.get("content-type", "")
     if not kind.lower().startswith("multipart/form-data"):
         raise HTTPException(415, f"send multipart/form-data with files in the field 'images'; received {kind!r:.80}")
-    parser = _InMemory(request.headers, _limited(request.stream(), limits.request_bytes), max_files=_PARTS)
+    parser = _InMemory(
+        request.headers, _limited(request.stream(), limits.request_bytes), max_files=max(_PARTS, limits.files)
+    )
     try:
         with anyio.fail_after(limits.seconds):
             form = await parser.parse()
+        if not parser.ended:
+            await form.close()
+            raise HTTPException(400, "the multipart body ends before its last boundary: the upload was cut short")
     except TimeoutError:
         raise HTTPException(408, f"the upload took longer than {limits.seconds} s") from None
     except ClientDisconnect:
@@ -90,7 +99,7 @@ async def uploaded(request, limits):
     except _TooLarge:
         raise HTTPException(413, f"more than {limits.request_bytes:,} bytes in one request") from None
     except MultiPartException as error:
-        code = 413 if "Too many" in error.message else 400
+        code = 413 if "Too many" in error.message or "maximum size" in error.message else 400
         raise HTTPException(code, f"the multipart body cannot be read: {error.message}") from None
     except (FormParserError, ValueError, LookupError) as error:
         raise HTTPException(400, f"the multipart body cannot be read: {error}"[:300]) from None
@@ -98,7 +107,7 @@ async def uploaded(request, limits):
         found, files = [], 0
         for field, part in form.multi_items():
             if not isinstance(part, UploadFile):
-                found.append((field, "this is text: 'images' must hold files, each with a file name"))
+                found.append((field, "this is text: 'images' must hold files, each with a plain filename="))
             elif field != "images":
                 found.append((part.filename or field, f"files go into the field 'images'; this came in {field!r:.80}"))
             elif (files := files + 1) > limits.files:

@@ -120,6 +120,8 @@ def test_a_student_is_pruned_exported_and_asked(home, tmp_path, capsys):
     assert main(["prune", "--scale", "smoke", "--fraction", "0.5"]) == 0
     before, after = (line for line in capsys.readouterr().out.splitlines() if "multiply-adds" in line)
     assert "79,547 parameters" in before and "pruned-50-kd" in after and "79,547" not in after
+    assert main(["export", "--refit", "--scale", "smoke"]) == 2
+    assert "--refit cannot be exported" in capsys.readouterr().err
     assert main(["export", "--scale", "smoke", "--output", str(tmp_path / "student.tflite")]) == 0
     assert "of the test images are right" in capsys.readouterr().out
     assert "python -m kd_lib export" in (tmp_path / "student.md").read_text(encoding="utf-8")

@@ -176,6 +176,29 @@ def test_a_damaged_network_never_reaches_litert(files, tmp_path):
             litert.Classifier(path)
 
 
+def test_files_of_other_tools_are_read_whatever_they_bring(files, tmp_path, patches):
+    path = tmp_path / "foreign.tflite"
+    path.write_bytes(files["int8"].read_bytes().split(b"PK\x03\x04")[0])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels.txt", "one\ntwo\n")
+    found = litert.Classifier(path)
+    assert found.facts == {}
+    np.testing.assert_array_equal(
+        found.predict(patches.images[:3]), litert.Classifier(files["int8"]).predict(patches.images[:3])
+    )
+
+
+def test_an_int8_file_takes_pixels_as_they_are_even_if_dark_images_stood_for_all(tmp_path):
+    from kd_lib import models
+
+    student = models.student(5, 16, width=1 / 16, contrast=False)
+    dark = np.random.default_rng(0).integers(0, 120, (60, 16, 16, 3)).astype(np.uint8)
+    path = litert.export(student, tmp_path / "dark.tflite", representative=dark)
+    expected = student.predict(dark, verbose=0)
+    assert np.abs(litert.Classifier(path).predict(dark) - expected).mean() < 0.1 * expected.std(axis=0).mean()
+    assert dark.max() < 120, "the images themselves are left as they were"
+
+
 def test_a_network_of_another_kind_is_refused(tmp_path):
     inputs = layers.Input((4,))
     vector = keras.Model(inputs, layers.Dense(3)(inputs))

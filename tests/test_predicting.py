@@ -132,6 +132,9 @@ def test_folders_patterns_and_files_are_found_once_each(pictures, monkeypatch):
     (pictures / "odd[1].png").write_bytes(b"")
     assert recognition.find_pictures(["odd[1].png"]) == ["odd[1].png"]
     assert recognition.find_pictures(["photo.jpg", "nothing*.png"]) == ["photo.jpg", "nothing*.png"]
+    (pictures / "~odd.png").write_bytes(b"")
+    strange = ["~odd.png", "~nobody-of-this-name.png", "x" * 300 + ".png"]
+    assert recognition.find_pictures([*strange, "photo.jpg"]) == [*strange, "photo.jpg"]
 
 
 def test_rejection_needs_a_threshold_and_uses_it(file, pictures, capsys, tmp_path):
@@ -158,12 +161,21 @@ def test_a_network_that_cannot_be_used_is_named(file, pictures, capsys, tmp_path
     code, _, err = run(capsys, picture, "--model", file, "--top", 0)
     assert code == 2 and "top must be at least 1" in err
     (tmp_path / "nothing").mkdir()
-    code, _, err = run(capsys, tmp_path / "nothing", "--model", file)
-    assert code == 2 and "no picture found" in err
+    code, out, err = run(capsys, tmp_path / "nothing", picture, "--model", file)
+    assert code == 1 and "nothing: there is no picture in this folder" in err and len(out.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    "facts", [{"temperature": None}, {"temperature": 0}, {"threshold": "0.5"}, {"class_names": 5}, {"class_names": [1]}]
+    "facts",
+    [
+        {"temperature": None},
+        {"temperature": 0},
+        {"temperature": 10**400},
+        {"threshold": "0.5"},
+        {"threshold": 7},
+        {"class_names": 5},
+        {"class_names": [1]},
+    ],
 )
 def test_a_file_that_states_nonsense_is_refused(file, tmp_path, facts):
     path = litert.attach(shutil.copy(file, tmp_path / "odd.tflite"), facts)
@@ -177,6 +189,10 @@ def test_a_name_that_the_terminal_cannot_show_is_answered(file, tmp_path):
     command = [sys.executable, "-m", "kd_lib", "predict", str(image), "--model", str(file)]
     done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, cwd=REPOSITORY)
     assert done.returncode == 0 and b"\\u6a19" in done.stdout
+    done = subprocess.run(
+        [*command, "--json"], capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, cwd=REPOSITORY
+    )
+    assert json.loads(done.stdout)[0]["file"] == str(image)
 
 
 def test_other_class_counts_need_names_and_other_shapes_are_refused(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from kd_lib import evaluation, models, pruning
+from kd_lib import Distiller, evaluation, models, pruning
 from kd_lib.keys import describe_model
 
 
@@ -148,9 +148,33 @@ def skip():
     return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
 
 
+def chain_of(last):
+    inputs = layers.Input((8, 8, 3))
+    shared = layers.ReLU(name="shared")
+    x = shared(layers.BatchNormalization()(layers.Conv2D(3, 3)(inputs)))
+    x = layers.Dense(3, name="logits")(layers.Flatten()(x))
+    return keras.Model(inputs, shared(x) if last == "shared" else x * 10.0)
+
+
+def other_axis():
+    inputs = layers.Input((8, 8, 3))
+    x = layers.BatchNormalization(axis=1, name="n")(layers.Conv2D(3, 3)(inputs))
+    return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
+
+
+def distiller():
+    network = chain_of("multiplied")
+    return Distiller(network, keras.models.clone_model(network))
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
+        (lambda: chain_of("shared"), "used in two places"),
+        (lambda: chain_of("multiplied"), "after its last layer, 'logits'"),
+        (other_axis, "'n' of .* the last axis"),
+        (distiller, "distiller.student"),
+        (lambda: chain(layers.Activation("log_softmax", name="s"), layers.Flatten()), "'s' of .* 0 into 0"),
         (skip, "Layer 'skip' of .* skip connection"),
         (lambda: models.teacher(5, 16, stream_width=2, downsample=True), "Layer 'stage1_cell1_.*' of .* branch"),
         (lambda: chain(layers.Activation("sigmoid", name="s"), layers.Flatten()), "'s' of .* does not turn 0 into 0"),

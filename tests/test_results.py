@@ -320,6 +320,8 @@ def test_importing_results_loads_no_tensorflow():
 def test_a_card_tells_what_a_row_knows_and_needs_a_test():
     text = results.card(make_row(errors=2), title="Small", purpose="To learn.", limits="cars.")
     assert all(word in text for word in ("# Small", "79,547 parameters", "98.00%", "2 errors of 100", "Not for"))
+    refitted = results.card(make_row(refit=True), title="", purpose="", limits="")
+    assert "training and validation parts" in refitted and "seen in training" in refitted and "seen" not in text
     untested = dict.fromkeys(("test_accuracy", "test_errors", "test_size", "wrong"))
     with pytest.raises(ValueError, match="no test image"):
         results.card(make_row(**untested), title="", purpose="", limits="")

@@ -7,8 +7,11 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 import anyio
+import httpx
 import numpy as np
 import pytest
 import small
@@ -18,7 +21,7 @@ from PIL import Image
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
-from kd_lib import signs
+from kd_lib import serving, signs
 from kd_lib.recognition import Recognizer
 from kd_lib.serving import create_app, serve
 from kd_lib.uploads import Limits, uploaded
@@ -135,15 +138,75 @@ def test_a_file_above_its_limit_is_refused_and_the_others_are_answered(client, p
         ({"json": {"images": []}}, 415, "received 'application/json'"),
         ({}, 415, "received ''"),
         ({"content": b"", "headers": {"content-type": "multipart/form-data"}}, 400, "Missing boundary"),
-        ({"content": b"", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 422, "holds no file"),
+        ({"content": b"", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 400, "cut short"),
+        ({"content": b"--x--\r\n", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 422, "no file"),
         ({"content": b"nonsense", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 400, "cannot be"),
         ({"content": b"--x\r\n\r\n", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 400, "must be"),
-        ({"content": b"--x\r\n", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 422, "no file"),
+        ({"content": b"--x\r\n", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 400, "cut short"),
+        ({"files": [("images", (None, "text" * 300_000))]}, 413, "more than 300,000 bytes"),
     ],
 )
 def test_requests_that_cannot_be_read_say_why(client, arguments, status, message):
     response = client.post("/predict", **arguments)
     assert response.status_code == status and message in response.json()["detail"]
+
+
+def test_an_upload_that_is_cut_short_is_not_taken_for_a_smaller_one(client, pictures):
+    body = b"".join(
+        b'--b\r\nContent-Disposition: form-data; name="images"; filename="%d.png"\r\n\r\n' % number + data + b"\r\n"
+        for number, data in enumerate(pictures)
+    )
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    for ending, status in ((b"--b--", 200), (b"--b--\r\n", 200), (b"", 400), (b"--b\r\n", 400), (b"--b-", 400)):
+        response = client.post("/predict", content=body + ending, headers=headers)
+        assert response.status_code == status, ending
+    response = client.post("/predict", content=body[: len(body) // 2], headers=headers)
+    assert response.status_code == 400 and "cut short" in response.json()["detail"]
+
+
+def test_more_files_than_a_thousand_can_be_allowed(file, pictures):
+    client = TestClient(create_app(file, limits=Limits(files=1200)))
+    response = client.post("/predict", files=[("images", (str(number), b"x")) for number in range(1100)])
+    assert response.status_code == 422 and len(response.json()) == 1100
+
+
+def test_large_requests_are_held_a_few_at_a_time_and_none_waits_for_ever(file, pictures, monkeypatch):
+    held, most, lock = [0], [0], threading.Lock()
+    original = Recognizer.pixels
+
+    def slow(self, *args):
+        with lock:
+            held[0] += 1
+            most[0] = max(most[0], held[0])
+        time.sleep(0.4)
+        with lock:
+            held[0] -= 1
+        return original(self, *args)
+
+    monkeypatch.setattr(Recognizer, "pixels", slow)
+    monkeypatch.setattr(serving, "_LARGE", 1)
+    monkeypatch.setattr(serving, "_DECODERS", 4)
+    monkeypatch.setattr(serving, "_SMALL", 10)
+    app = create_app(file, limits=Limits(seconds=1))
+
+    async def crowd():
+        statuses = []
+        transport = httpx.ASGITransport(app=app)
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+            anyio.create_task_group() as tasks,
+        ):
+
+            async def one():
+                response = await client.post("/predict", files={"images": ("a.png", pictures[0])}, timeout=30)
+                statuses.append(response.status_code)
+
+            for _ in range(4):
+                tasks.start_soon(one)
+        return sorted(statuses)
+
+    statuses = anyio.run(crowd)
+    assert most[0] == 1 and statuses[0] == 200 and statuses[-1] == 503 and set(statuses) == {200, 503}
 
 
 def test_a_wrong_field_and_one_file_too_many_are_refused_and_the_others_answered(client, pictures):
@@ -248,6 +311,7 @@ def test_the_other_pages(client, pictures):
     paths = client.get("/openapi.json").json()["paths"]
     assert set(paths) == {"/predict", "/health", "/classes", "/metrics", "/signs/{label}.png"}
     assert client.get("/predict").status_code == 405
+    assert client.head("/").status_code == client.head("/health").status_code == 200
 
 
 def test_metrics_count_requests_and_pictures(file, pictures):

@@ -1,5 +1,6 @@
 """Tests of kd_lib.shipping, kd_lib.no_signs and course.quantized: an honest file with its facts and its card."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -47,6 +48,13 @@ def test_facts_are_inside_the_file_and_fitted_on_validation_images(made):
     )
 
 
+def test_confidences_stay_as_they_are_where_validation_has_no_error(made, tmp_path):
+    _, dataset, _, _, run, path, _ = made
+    answers = evaluation.evaluate(path, dataset.validation).predictions.astype(dataset.validation.labels.dtype)
+    easy = dataclasses.replace(dataset, validation=dataclasses.replace(dataset.validation, labels=answers))
+    assert shipping.ship(run, easy, tmp_path / "easy.tflite")["temperature"] == 1.0
+
+
 def test_attaching_facts_again_replaces_them_and_leaves_the_network(made, tmp_path):
     path = tmp_path / "again.tflite"
     path.write_bytes(made[5].read_bytes())
@@ -67,7 +75,8 @@ def test_the_card_repeats_what_was_measured(made):
     names |= {"teacher": teacher.name, "bytes": path.stat().st_size}
     row = course.row_of(run, report, dataset, scale, **names)
     assert row["bytes"] == path.stat().st_size and row["test_errors"] == report.errors and row["agreement"] is not None
-    shipping.write_card(path, row, numbers, report, dataset.class_names, facts)
+    float_row = row | {"test_accuracy": 0.875, "test_errors": 11, "epochs": 7, "seconds": 120.0}
+    shipping.write_card(path, row, numbers, report, dataset.class_names, facts, float_row)
     text = path.with_suffix(".md").read_text(encoding="utf-8")
     for expected in (
         f"{row['test_accuracy']:.2%} ({row['test_errors']} errors of 86 images",
@@ -78,6 +87,8 @@ def test_the_card_repeats_what_was_measured(made):
         f"{numbers['accepted']['noise']:.1%} of noise",
         f"| 14 | Stop | {report.per_class[14]:.1%} |",
         "`the command`",
+        "| teacher | teacher |",
+        "| the same in float32 | 87.50% (11 errors), trained for 7 epochs, 2 min, before the 1 with rounding |",
     ):
         assert expected in text
 

@@ -79,9 +79,11 @@ def append(row, path):
     row = validate(row)
     with _updating(path) as document:
         for old in document["rows"]:
-            # The same network measured again without its teacher: what was known of their agreement still holds.
-            if row["agreement"] is None and all(old[key] == row[key] for key in (*GROUP, "seed", "config", "wrong")):
-                row["agreement"] = old["agreement"]
+            # The same network measured again: what first made it still does, and what was known of its agreement with
+            # its teacher still holds if it was measured without one now.
+            if all(old[key] == row[key] for key in (*GROUP, "seed", "config", "wrong")):
+                row["command"] = old["command"]
+                row["agreement"] = old["agreement"] if row["agreement"] is None else row["agreement"]
         _put(document["rows"], row, (*GROUP, "seed"))
 
 

@@ -13,7 +13,7 @@ from kd_lib.scale import REPOSITORY
 
 _COLUMNS = (
     "Model", "Trained", "Teacher", "Input", "Seeds", "Test accuracy %", "95 % interval", "Test errors",
-    "Agrees with teacher %", "Parameters", "MACs",
+    "Agrees with teacher %", "Parameters", "kB", "MACs",
 )  # fmt: skip
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 BENCH_BEGIN, BENCH_END = "<!-- bench:begin -->", "<!-- bench:end -->"
@@ -44,12 +44,15 @@ def wilson_interval(correct, total, level=0.95):
 
 
 def _order(group):
-    """Teachers, then other networks from large to small; the plain student before the distilled one."""
-    family = [group["model"].startswith(name) for name in ("teacher", "mobilenet", "student")]
+    """Teachers, then other networks from large to small, then what was pruned and what is in 8 bits; the plain student
+    before the distilled one."""
+    name = group["model"]
+    family = [not name.startswith(kind) for kind in ("teacher", "committee", "mobilenet", "student")]
+    made_smaller = ["-int8" in name, "-pruned" in name]
     rank = {"plain": 0, "kd": 1}.get(group["method"], 2)
     return (
-        *(not found for found in family), -(group["params"] or 0), group["model"], group["image_size"], rank,
-        group["method"], group["teacher"] or "", group["refit"],
+        *family, *made_smaller, -(group["params"] or 0), name, group["image_size"], rank, group["method"],
+        group["teacher"] or "", group["refit"],
     )  # fmt: skip
 
 
@@ -62,7 +65,7 @@ def summarise(rows):
     Returns:
         A list of dicts: the group's fields ("model", "method", "teacher", "dataset", "crop", "image_size", "scale",
         "refit", "weights"), "test_size", "seeds" (how many), "drawn" (drawn signs among the training images),
-        "params", "macs", "accuracy" and "errors" (means over seeds),
+        "params", "bytes", "macs", "accuracy" and "errors" (means over seeds),
         "accuracy_sd" and "errors_sd" (sample standard deviations, 0 for one seed), "errors_by_seed" (list),
         "agreement" (mean or None) and "interval" (95 % Wilson interval of the mean accuracy over test images).
     """
@@ -80,7 +83,8 @@ def summarise(rows):
         summary.append(
             dict(zip((*GROUP, "test_size"), key[:-1], strict=True))
             | {"drawn": members[0]["config"].get("drawn", 0)}
-            | {"seeds": len(members), "params": members[0]["params"], "macs": members[0]["macs"]}
+            | {"seeds": len(members)}
+            | {key: members[0][key] for key in ("params", "bytes", "macs")}
             | {"errors": mean, "errors_sd": deviation, "errors_by_seed": errors}
             | {"accuracy": 1 - mean / size, "accuracy_sd": deviation / size}
             | {"agreement": statistics.mean(agreements) if agreements else None}
@@ -106,6 +110,7 @@ def _cells(group):
         f"{group['errors']:.1f} ± {group['errors_sd']:.1f}" if several else str(group["errors"]),
         "–" if agreement is None else f"{100 * agreement:.2f}",
         "–" if group["params"] is None else f"{group['params']:,}",
+        f"{group['bytes'] / 1e3:,.0f}",
         "–" if macs is None else f"{macs / 1e6:,.1f} M" if macs >= 1e5 else f"{macs:,}",
     )
 
@@ -132,7 +137,7 @@ def table(rows, comparisons=(), *, markdown=True):
     Args:
         rows: results rows (`load(path)["rows"]`).
         comparisons: recorded comparisons (`load(path)["comparisons"]`).
-        markdown: False gives aligned plain text for a terminal, without the columns Input and MACs.
+        markdown: False gives aligned plain text for a terminal, without the columns Input, kB and MACs.
 
     Returns:
         The text, without a final newline.
@@ -148,7 +153,7 @@ def table(rows, comparisons=(), *, markdown=True):
             lines.insert(1, [":--"] * 3 + ["--:"] * (len(_COLUMNS) - 3))
             block = [f"**{heading}**", "", *("| " + " | ".join(line) + " |" for line in lines)]
         else:
-            columns = [column for column in zip(*lines, strict=True) if column[0] not in ("Input", "MACs")]
+            columns = [column for column in zip(*lines, strict=True) if column[0] not in ("Input", "kB", "MACs")]
             widths = [max(map(len, column)) for column in columns]
             pairs = [list(zip(line, widths, strict=True)) for line in zip(*columns, strict=True)]
             block = [heading, *("  ".join(text.ljust(width) for text, width in pair).rstrip() for pair in pairs)]
