@@ -175,15 +175,17 @@ def test_summary_means_over_seeds_are_right():
 def test_table_orders_teacher_plain_distilled_and_says_what_was_compared():
     rows = [make_row(method="kd", seed=seed, teacher="teacher-16", agreement=0.993) for seed in range(3)]
     rows += [make_row(), make_row(model="mobilenet_v2", params=2_300_000), make_row(model="teacher-16", params=400_000)]
+    rows += [make_row(model="committee", params=240_000), make_row(model="student-0.25-int8", params=79_000)]
     rows += [make_row(model="student-0.25-pruned", params=40_000), make_row(model="student-1.0", params=732_779)]
     comparison = {"a": rows[0], "b": rows[3], **DIFFERENCE}
     text = results.table(rows, [comparison])
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     assert [(line[0], line[1]) for line in cells[2:]] == [
-        ("teacher-16", "plain"), ("mobilenet_v2", "plain"), ("student-1.0", "plain"), ("student-0.25", "plain"),
-        ("student-0.25", "kd"), ("student-0.25-pruned", "plain"),
+        ("teacher-16", "plain"), ("committee", "plain"), ("mobilenet_v2", "plain"), ("student-1.0", "plain"),
+        ("student-0.25", "plain"), ("student-0.25", "kd"), ("student-0.25-pruned", "plain"),
+        ("student-0.25-int8", "plain"),
     ]  # fmt: skip
-    assert {len(line) for line in cells} == {11}
+    assert {len(line) for line in cells} == {12} and cells[0][-2] == "kB" and cells[2][-2] == "318"
     assert cells[6][4:9] == ["3", "98.00 ± 0.00", "93.00 to 99.45", "2.0 ± 0.0", "99.30"]
     assert "**gtsrb, whole image, scale full, 100 test images**" in text
     assert "+0.17 points of accuracy (+0.05 to +0.29), -21.0 errors; the interval excludes zero" in text
