@@ -186,7 +186,7 @@ def test_table_orders_teacher_plain_distilled_and_says_what_was_compared():
         ("student-0.25-int8", "plain"),
     ]  # fmt: skip
     assert {len(line) for line in cells} == {12} and cells[0][-2] == "kB" and cells[2][-2] == "318"
-    assert cells[6][4:9] == ["3", "98.00 ± 0.00", "93.00 to 99.45", "2.0 ± 0.0", "99.30"]
+    assert cells[7][4:9] == ["3", "98.00 ± 0.00", "93.00 to 99.45", "2.0 ± 0.0", "99.30"]
     assert "**gtsrb, whole image, scale full, 100 test images**" in text
     assert "+0.17 points of accuracy (+0.05 to +0.29), -21.0 errors; the interval excludes zero" in text
     plain = results.table(rows, [comparison], markdown=False)
