@@ -20,7 +20,7 @@ from kd_lib import artifacts, graphs, views
 from kd_lib.checkpoint import SECONDS_A_LINE
 from kd_lib.feeding import drawn_facts, make_table, training_split
 from kd_lib.files import lock, write_json
-from kd_lib.keys import fingerprint
+from kd_lib.keys import fingerprint, network_of
 from kd_lib.views import NUMBERS, augment, fit_to
 
 BLOCK = 256  # images a call
@@ -29,7 +29,7 @@ BLOCK = 256  # images a call
 @dataclass(frozen=True)
 class CachedLogits:
     """A teacher's answers: `logits`, float16 [views, images, classes], memory-mapped, the `facts` behind them, and the
-    `seconds` that the teacher took (of its last run, if it was broken off)."""
+    `seconds` that the teacher took."""
 
     logits: np.ndarray
     facts: dict
@@ -62,7 +62,17 @@ class CachedLogits:
                 f"The cached logits in {folder} are another teacher's: its weights are {facts.get('teacher')}, those "
                 f"of {teacher.name} are {fingerprint(teacher)}. Make them again with kd_lib.cache.cache_logits."
             )
+        if teacher is not None and facts.get("teacher_network") not in (None, network_of(teacher)):
+            raise ValueError(
+                f"The cached logits in {folder} are another teacher's: {teacher.name} has its weights, but other "
+                "layers or settings. Make them again with kd_lib.cache.cache_logits."
+            )
         return cls(logits, facts, _seconds(folder))
+
+    @property
+    def teacher_network(self):
+        """What the teacher that gave these answers does with its weights; None where that was not noted."""
+        return self.facts.get("teacher_network")
 
     @property
     def teacher_fingerprint(self):
@@ -71,7 +81,7 @@ class CachedLogits:
 
     def check(self, facts, count):
         """Raise ValueError where these answers do not belong to that data and those views; it says what differs."""
-        for name in [*facts, *(name for name in self.facts if name not in facts and name != "teacher")]:
+        for name in [*facts, *(name for name in self.facts if name not in facts and not name.startswith("teacher"))]:
             ours, theirs = self.facts.get(name), facts.get(name)
             if json.dumps(ours) != json.dumps(theirs):  # tuples come back as lists
                 raise ValueError(
@@ -115,7 +125,7 @@ def cache_logits(teacher, dataset, config, *, progress=True):
     if config.views == "online":
         raise ValueError('views="online" shows a new view in each epoch: there is nothing to cache. Choose a number.')
     split = training_split(dataset, config)
-    facts = facts_of(dataset, config) | {"teacher": fingerprint(teacher)}
+    facts = facts_of(dataset, config) | {"teacher": fingerprint(teacher), "teacher_network": network_of(teacher)}
     table = make_table(len(split), config)
     say = _say if progress else lambda line, end="\n": None
     logits = answers(teacher, split, table, strength=config.strength, facts=facts, progress=say)
@@ -162,9 +172,11 @@ def answers(teacher, split, table, *, strength, facts, progress=_say):
                 warnings.warn(message, stacklevel=3)
                 path.unlink()
         artifacts.write_facts(folder / "config.json", facts)
-        started = time.perf_counter()
-        _fill(folder / "logits.part", shape, _asker(teacher, split, table, strength), progress)
-        write_json(folder / "seconds.json", round(time.perf_counter() - started, 1))
+        before, started = _seconds(folder), time.perf_counter()
+        try:
+            _fill(folder / "logits.part", shape, _asker(teacher, split, table, strength), progress)
+        finally:
+            write_json(folder / "seconds.json", round(before + time.perf_counter() - started, 1))
         (folder / "logits.part").replace(path)
     return _opened(path, shape)
 
@@ -174,8 +186,10 @@ def _folder(facts):
 
 
 def _seconds(folder):
-    path = folder / "seconds.json"
-    return float(json.loads(path.read_text())) if path.exists() else 0.0
+    try:
+        return float(json.loads((folder / "seconds.json").read_text()))
+    except (OSError, ValueError):  # it is a note, not a result
+        return 0.0
 
 
 def _opened(path, shape):

@@ -1,5 +1,7 @@
 """What a distiller and a training refuse, in words that say what to do."""
 
+from numbers import Real
+
 import keras
 import numpy as np
 from keras import layers
@@ -7,8 +9,8 @@ from keras import layers
 
 def check_alpha(alpha):
     """Return `alpha`, or raise ValueError where it does not lie in [0, 1]."""
-    if not 0.0 <= alpha <= 1.0:
-        raise ValueError(f"alpha is the weight of the label loss and must lie in [0, 1]. Received: {alpha}")
+    if not isinstance(alpha, Real) or not 0.0 <= alpha <= 1.0:
+        raise ValueError(f"alpha is the weight of the label loss and must lie in [0, 1]. Received: {alpha!r}")
     return alpha
 
 
@@ -66,6 +68,20 @@ def check_classes(student, count):
         raise ValueError(
             f"Student and teacher must tell the same classes apart. Received: student with {student.output_shape[-1]} "
             f"classes, teacher with {count}."
+        )
+
+
+def check_one_device():
+    """Raise ValueError where a strategy for several devices is in force: `fit_or_load` has batches for one."""
+    spread = keras.distribution.distribution() is not None and len(keras.distribution.list_devices()) > 1
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        spread = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    if spread:
+        raise ValueError(
+            "fit_or_load trains on one device. On several, call Distiller.fit on arrays, with numbers of images and a "
+            "batch_size that the devices divide."
         )
 
 

@@ -141,6 +141,8 @@ class Distiller(Saved, keras.Model):
         """
         if "loss" in kwargs:
             raise ValueError("Distiller.compile has no argument `loss`: pass the loss on labels as `label_loss`.")
+        if isinstance(metrics, keras.losses.Loss):
+            raise ValueError("Distiller.compile(optimizer, metrics): pass the loss on labels as label_loss=.")
         self.label_loss = check_label_loss(label_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         self.average = Average()
         metrics = list(metrics) if isinstance(metrics, tuple) else metrics
@@ -156,6 +158,8 @@ class Distiller(Saved, keras.Model):
                 "class_weight is ambiguous with a dict y. Pass sample_weight instead: one weight per image, "
                 "for example [class_weight[label] for label in labels]."
             )
+        if getattr(self, "optimizer", None) is None:
+            raise ValueError("Call compile(optimizer) before fit.")
         on_tensorflow = keras.backend.backend() == "tensorflow" and type(self) is Distiller
         if on_tensorflow and not getattr(self.optimizer, "built", True):
             with self.distribute_strategy.scope():  # made within the first step, it would be traced twice
@@ -186,7 +190,7 @@ class Distiller(Saved, keras.Model):
         """Return y as a dict, completed by what the teachers make of x: "teacher_logits" unless y brings them, and
         "teacher_features" where features are compared.
         """
-        targets = dict(y) if isinstance(y, dict) else {} if y is None else {"label": y}
+        targets = as_targets(y)
         wanted = ["teacher_logits"] + (["teacher_features"] if self.faculty.pairs else [])
         if self.faculty.models and any(name not in targets for name in wanted):
             targets = self.faculty.answer(x) | targets
@@ -234,7 +238,13 @@ class Distiller(Saved, keras.Model):
                 "'teacher_logits': ...}, or set alpha=1 for plain training."
             )
         if not terms:
-            raise ValueError("y holds neither 'label' nor 'teacher_logits': there is nothing to learn from.")
+            raise ValueError(
+                "y holds neither 'label' nor 'teacher_logits': there is nothing to learn from."
+                if training
+                else "Evaluation runs no teacher: give it labels, or y={'teacher_logits': ...}."
+            )
+        if training and labels is None and self._plain:
+            raise ValueError("alpha is 1, which leaves the labels alone, and there are none: nothing would be learned.")
         return sum(terms) + sum(self._aggregate_additional_loss(loss) for loss in self.losses)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):

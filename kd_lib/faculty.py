@@ -6,6 +6,7 @@ a cache (see `kd_lib.cache`).
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from keras import layers, ops
 
 from kd_lib import losses
 from kd_lib.checks import check_classes, check_heads
-from kd_lib.keys import fingerprint, source_of
+from kd_lib.keys import fingerprint, network_of, source_of
 from kd_lib.views import fit_to
 
 FEATURE_WEIGHTS = {"attention": 1000.0, "hint": 100.0, "rkd": 1.0}  # of the papers; rkd has its two inside
@@ -99,7 +100,10 @@ class Faculty:
         """
         logits, wanted = logits_of(answer), targets["teacher_logits"]
         if len(wanted.shape) == 3:
-            wanted = losses.average(wanted, temperature, self.weights or _shares(None, wanted.shape[1]))
+            count = wanted.shape[1]
+            if self.weights and count not in (None, len(self.weights)):
+                raise ValueError(f"y brings the logits of {count} teachers; {len(self.weights)} have weights.")
+            wanted = losses.average(wanted, temperature, self.weights or _shares(None, count))
         values = []
         for function, weight in self.terms:
             labels = [targets.get("label")] if losses.takes_labels(function) else []
@@ -107,6 +111,8 @@ class Faculty:
         if self.pairs and targets.get("teacher_features"):
             for pair, *features in zip(self.pairs, answer["features"], targets["teacher_features"], strict=True):
                 values.append(pair.weight * losses.FEATURE_LOSSES[pair.kind](*features))
+        if not values:
+            raise ValueError("loss=None compares features alone, and y brings none: there is nothing to distil.")
         return values
 
 
@@ -125,7 +131,16 @@ def _model(teacher):
             raise ValueError(f"There is no teacher at {teacher}. Save one with model.save('teacher.keras').")
         from kd_lib import models, quantization  # noqa: F401  their layers are found once they are imported
 
-        return keras.models.load_model(teacher, compile=False)
+        try:
+            return keras.models.load_model(teacher, compile=False)
+        except Exception as error:  # Keras and what it reads with raise many kinds
+            raise ValueError(
+                f"{teacher} is no whole model that Keras can load ({error}). A teacher's path is that of a file made "
+                "by model.save('teacher.keras'); cached answers are opened with kd_lib.cache.CachedLogits.open, and an "
+                "artifact's folder with kd_lib.replay.load_model."
+            ) from error
+    if isinstance(teacher, keras.Model):
+        return teacher  # `check_heads` asks for its shape
     if not callable(teacher) or not hasattr(teacher, "output_shape"):
         raise ValueError(
             "A teacher is a keras.Model, the path of a saved one, cached logits, or a list of these. "
@@ -137,6 +152,8 @@ def _model(teacher):
 def _shares(weights, count):
     if weights is None:
         return [1.0 / max(count, 1)] * count
+    if not isinstance(weights, Iterable) or isinstance(weights, str):
+        raise ValueError(f"teacher_weights must be one positive number per teacher ({count}). Received: {weights!r}")
     weights = [float(weight) for weight in weights]
     if (count and len(weights) != count) or not all(0 < weight < math.inf for weight in weights):
         raise ValueError(f"teacher_weights must be one positive number per teacher ({count}). Received: {weights}")
@@ -208,6 +225,9 @@ def projectors(pairs, student_shapes, teacher_shapes):
                 f"projector can join them: the student's is {ours[1:]}, the teacher's {theirs[1:]}. Choose layers of "
                 "the same height and width."
             )
+        if pair.kind == "attention" and len(ours) != 4:
+            layer = f"{pair.student_layer!r} gives {ours}"
+            raise ValueError(f"attention compares maps [batch, height, width, channels]; {layer}.")
         if pair.kind == "hint" and ours[-1] != theirs[-1]:
             projector = layers.Dense(theirs[-1], name=f"projector_{index}")
             projector.build(ours)
@@ -231,9 +251,11 @@ def describe_distiller(distiller):
     teacher = getattr(distiller, "teacher", None)
     if isinstance(teacher, tuple):
         facts["teacher"] = [fingerprint(one) for one in teacher]
+        facts["teacher_network"] = [network_of(one) for one in teacher]
         facts["teacher_weights"] = faculty.weights
     else:
         facts["teacher"] = None if teacher is None else fingerprint(teacher)
+        facts |= {} if teacher is None else {"teacher_network": network_of(teacher)}
     if faculty and faculty.pairs:
         facts["features"] = [astuple(pair) for pair in faculty.pairs]
     return facts

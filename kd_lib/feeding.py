@@ -77,8 +77,9 @@ def plan(labels, *, epochs, batch_size, views, balance=0.0, seed=0):
     Args:
         labels: int [n].
         epochs, batch_size: as usual; the incomplete last batch of an epoch is dropped, other images each time.
-        views: K, or None for one; every image goes round its K views, from a start of its own, one each time it is
-            shown.
+        views: K, or None for one; every image goes round its K views, from a start of its own, one further each epoch
+            and each time that it comes again within one. (So with `balance`, an image of a rare class shows a view in
+            two epochs that lie close together, also where K is the number of epochs.)
         balance: 0 shows every image once an epoch; 1 shows all classes equally often, so that an image of a rare class
             comes several times; between, in between.
         seed: whole number.

@@ -57,12 +57,13 @@ def key_of(facts):
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def describe_model(model):
-    """Return what makes two untrained models alike: layers, settings and which are trainable; stable over versions."""
+def describe_model(model, *, learning=True):
+    """Return what makes two untrained models alike: layers, settings and (if `learning`) which are trainable; stable
+    over versions."""
     facts = []
     for layer in model.layers:
         if hasattr(layer, "layers"):
-            facts.append([_stable_name(layer), describe_model(layer)])
+            facts.append([_stable_name(layer), describe_model(layer, learning=learning)])
             continue
         config = layer.get_config()
         names = (*_LAYER_FACTS, *_own_settings(type(layer)))
@@ -71,7 +72,8 @@ def describe_model(model):
         }
         settings |= _unusual(layer, config) | _of_others(layer, config)
         shapes = [list(variable.shape) for variable in layer.weights]
-        facts.append([type(layer).__name__, _stable_name(layer), settings, shapes, bool(layer.trainable)])
+        facts.append([type(layer).__name__, _stable_name(layer), settings, shapes])
+        facts[-1] += [bool(layer.trainable)] if learning else []
     return facts + _operations(model) + _wiring(model)
 
 
@@ -151,6 +153,19 @@ def fingerprint(model):
     for value in model.get_weights():
         digest.update(np.asarray(value, np.float16).tobytes())
     return digest.hexdigest()[:12]
+
+
+def network_of(teacher):
+    """Return 12 hexadecimal digits of what a teacher does with its weights: two may have the same weights and answer
+    differently, as one that scales its images does.
+
+    Cached logits have that of the teacher that gave them; None for a teacher whose layers nobody can list.
+    """
+    if not hasattr(teacher, "get_weights"):
+        return getattr(teacher, "teacher_network", None)
+    home = type(teacher).__module__.split(".")[0]
+    own = [] if home in ("keras", "kd_lib") else [source_of(type(teacher))]
+    return key_of(describe_model(teacher, learning=False) + own)
 
 
 def source_of(thing):

@@ -5,12 +5,17 @@ Left out: running a training (see `kd_lib.training`).
 """
 
 import math
+import numbers
 from dataclasses import asdict, dataclass
 
 import keras
 from keras import ops
 
 from kd_lib.views import fit_to
+
+
+def _is_whole(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -57,17 +62,18 @@ class Config:
     drawn: int = 0
 
     def __post_init__(self):
-        if not isinstance(self.epochs, int) or self.epochs < 1:
-            raise ValueError(f"epochs must be a whole number of at least 1. Received: {self.epochs!r}")
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise ValueError(f"batch_size must be a whole number of at least 1. Received: {self.batch_size!r}")
-        if isinstance(self.drawn, bool) or not isinstance(self.drawn, int) or self.drawn < 0:
-            raise ValueError(f"drawn must be a whole number, 0 or more. Received: {self.drawn!r}")
+        for name, least in {"epochs": 1, "batch_size": 1, "drawn": 0, "seed": 0, "view_seed": 0}.items():
+            value = getattr(self, name)
+            if not _is_whole(value) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}. Received: {value!r}")
+            object.__setattr__(self, name, int(value))  # NumPy's numbers are no JSON
         for name in ("learning_rate", "weight_decay", "warmup_epochs", "balance", "strength", "mixup"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a finite number, 0 or more. Received: {getattr(self, name)!r}")
-        if self.views is not None and self.views != "online" and (not isinstance(self.views, int) or self.views < 1):
+        if self.views not in (None, "online") and not (_is_whole(self.views) and self.views >= 1):
             raise ValueError(f'views must be a whole number of at least 1, "online" or None. Received: {self.views!r}')
+        if _is_whole(self.views):
+            object.__setattr__(self, "views", int(self.views))
         if not 0 <= self.label_smoothing < 1 or not 0 <= self.ema < 1:
             raise ValueError(
                 f"label_smoothing and ema must lie in [0, 1). Received: {self.label_smoothing} and {self.ema}"

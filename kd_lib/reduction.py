@@ -36,9 +36,21 @@ def unscaled(loss):
     return loss * tf.distribute.get_strategy().num_replicas_in_sync
 
 
+_TARGETS = ("label", "teacher_logits", "teacher_features")
+
+
 def as_targets(y):
-    """Return y as a dict."""
-    return y if isinstance(y, dict) else {"label": y}
+    """Return y as a dict, without labels if y is None.
+
+    Raises:
+        ValueError: a dict with other names in it, whose part would be left out without a word.
+    """
+    if not isinstance(y, dict):
+        return {} if y is None else {"label": y}
+    unknown = [str(name) for name in y if name not in _TARGETS]
+    if unknown:
+        raise ValueError(f"y may hold 'label' and 'teacher_logits'. Received: {', '.join(unknown)}")
+    return dict(y)
 
 
 def weight_of(sample_weight):

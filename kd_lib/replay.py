@@ -63,10 +63,15 @@ def replay(folder):
         )
     data = {name: facts["dataset"][name] for name in ("name", "image_size", "crop", "seed", "limit")}
     dataset = load_dataset(data.pop("name"), **data)
+    if json.dumps(dataset.fingerprint, sort_keys=True) != json.dumps(facts["dataset"], sort_keys=True):
+        raise ValueError(
+            f"{folder} learned from other images of {dataset.name} than load_dataset gives, such as a part of them; "
+            "run the notebook that made it instead."
+        )
     config = Config(**facts["config"])
     network = seeded(config.seed, _architecture, folder)
     if "distiller" in facts:
-        teacher = settings.pop("teacher")
+        teacher, _ = settings.pop("teacher"), settings.pop("teacher_network", None)
         several = isinstance(teacher, list)
         teachers = [_teacher(one, folder) for one in (teacher if several else [teacher])]
         network = Distiller(network, teachers if several else teachers[0], **settings)

@@ -13,7 +13,7 @@ from keras import ops
 
 from kd_lib import artifacts, cache, feeding, views
 from kd_lib.checkpoint import Checkpoint, StopAtNaN, remove_checkpoint
-from kd_lib.checks import check_labels
+from kd_lib.checks import check_labels, check_one_device
 from kd_lib.distiller import Distiller
 from kd_lib.faculty import describe_distiller
 from kd_lib.files import lock
@@ -68,18 +68,20 @@ def fit_or_load(name, model_or_distiller, dataset, config, *, progress=True):
         "distillation_loss" where they apply, and "final_val_accuracy" with one entry, for the weights that were kept.
 
     Raises:
-        ValueError: labels outside the model's classes, an empty split, a loss that is not finite.
+        ValueError: labels outside the model's classes, an empty split, a loss that is not finite, several devices.
         OSError: the result could not be written; what was finished is kept.
     """
     distiller = model_or_distiller
     if not hasattr(distiller, "student"):
         distiller = Distiller(model_or_distiller, alpha=1.0)
     student, teacher = distiller.student, getattr(distiller, "teacher", None)
+    check_one_device()
     feeding.check_drawn(dataset, config)
     check_labels(student, dataset)
     if hasattr(distiller, "check_teacher"):
         distiller.check_teacher()
-    if config.mixup and (teacher is None or _of_faculty(distiller, "cached")):
+    deaf = float(ops.convert_to_numpy(getattr(distiller, "alpha", 0.0))) == 1  # it hears no teacher
+    if config.mixup and (teacher is None or deaf or _of_faculty(distiller, "cached")):
         raise ValueError("mixup has no labels: it needs a distiller whose teacher can be run on the mixtures.")
     artifact = artifacts.Artifact(name, _facts(distiller, student, teacher, dataset, config))
     record = artifact.load(student)
@@ -185,6 +187,8 @@ def _train(artifact, distiller, student, teacher, dataset, config, progress):
         verbose=0,
         callbacks=[stop, checkpoint],
     )
+    if stop.step is None and not all(np.isfinite(weight).all() for weight in student.get_weights()):
+        stop.step = order.steps_per_epoch  # the very last one went wrong
     if stop.step is not None:
         rate = float(ops.convert_to_numpy(distiller.optimizer.learning_rate))
         kept = checkpoint.kept()

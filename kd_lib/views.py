@@ -157,7 +157,7 @@ def fit_to(network, images):
     seen = tuple(images.shape[1:3])
     if None in size or None in seen or size == seen:
         return images
-    if size > seen:
+    if size[0] > seen[0] or size[1] > seen[1]:
         raise ValueError(
             f"{network.name} takes images of {size[0]} x {size[1]} pixels but was given {seen[0]} x {seen[1]}. Load "
             f"the data with image_size={size[0]}; a network with a smaller input gets a resized copy."

@@ -10,7 +10,7 @@ from keras import layers
 from small import split, teacher
 
 from kd_lib import Distiller, artifacts, cache, feeding
-from kd_lib.keys import fingerprint
+from kd_lib.keys import fingerprint, network_of
 from kd_lib.training import Config, fit_or_load
 from kd_lib.views import augment, view_table
 
@@ -36,7 +36,8 @@ def _silent(line, end="\n"):
 def cached(teacher, split, table, *, strength=1.0, facts=FACTS, progress=_silent):
     """The teacher's answers, with the facts that `cache_logits` would give them."""
     views = None if table is None else len(table)
-    facts = facts | {"teacher": fingerprint(teacher), "strength": strength, "views": views}
+    facts = facts | {"teacher": fingerprint(teacher), "teacher_network": network_of(teacher)}
+    facts = facts | {"strength": strength, "views": views}
     return cache.answers(teacher, split, table, strength=strength, facts=facts, progress=progress)
 
 
@@ -116,8 +117,43 @@ def test_the_answers_of_another_teacher_are_refused(tmp_path):
     cached(network, split(), view_table(30, 1))
     (path,) = (tmp_path / "home").rglob("logits.npy")
     assert cache.CachedLogits.open(path.parent, teacher=network).teacher_fingerprint == fingerprint(network)
+    scaled = keras.Sequential([keras.Input(network.input_shape[1:]), keras.layers.Rescaling(0.25), network])
+    assert fingerprint(scaled) == fingerprint(network) and network_of(scaled) != network_of(network)
+    with pytest.raises(ValueError, match="another teacher's: .* has its weights, but other layers"):
+        cache.CachedLogits.open(path.parent, teacher=scaled)
     with pytest.raises(ValueError, match=f"another teacher's: .* {fingerprint(network)}, .* {fingerprint(other)}"):
         cache.CachedLogits.open(path.parent, teacher=other)
+
+
+def test_two_teachers_of_equal_weights_have_answers_and_students_of_their_own():
+    network = teacher()
+    scaled = keras.Sequential([keras.Input(network.input_shape[1:]), keras.layers.Rescaling(0.25), network])
+    config = Config(epochs=1, batch_size=10, views=1)
+    data = SimpleNamespace(train=split(), validation=split(), fingerprint={"name": "d"}, name="d", class_names="abc")
+    answers = [cache.cache_logits(one, data, config, progress=False).logits for one in (network, scaled)]
+    assert np.abs(np.float32(answers[0]) - answers[1]).max() > 0.1
+    keys = [
+        fit_or_load("s", Distiller(teacher(seed=3), one), data, config, progress=False).key for one in (network, scaled)
+    ]
+    assert keys[0] != keys[1]
+    network.trainable = False
+    assert cache.cache_logits(network, data, config, progress=False).facts["teacher_network"] == network_of(network)
+    assert fit_or_load("s", Distiller(teacher(seed=3), network), data, config, progress=False).loaded
+
+
+def test_the_seconds_of_a_teacher_are_added_up_and_are_no_result(tmp_path, monkeypatch):
+    network, table = teacher(), view_table(30, 1)
+    monkeypatch.setattr(cache, "_fill", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        cached(network, split(), table)
+    monkeypatch.undo()
+    monkeypatch.setenv("KD_HOME", str(tmp_path / "home"))
+    (note,) = (tmp_path / "home").rglob("seconds.json")
+    note.write_text("1000")
+    cached(network, split(), table)
+    assert cache.CachedLogits.open(note.parent).seconds > 1000
+    note.write_text("")
+    assert cache.CachedLogits.open(note.parent).seconds == 0
 
 
 # Broken off, and given to a distiller

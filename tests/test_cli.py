@@ -1,5 +1,6 @@
 """Tests of `python -m kd_lib`: what it prints, what it returns, and that a mistake ends in one clear line."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -172,6 +173,11 @@ def test_a_training_is_repeated_from_its_folder(home):
     folder = home / "artifacts" / f"student-{run.key}"
     again = replay.replay(folder)
     assert again.loaded and again.key == run.key
+    part = dataclasses.replace(dataset, train=dataset.train.subset(slice(0, 40)))
+    student = seeded(0, models.student, 43, 16, width=1 / 32)
+    held_out = fit_or_load("student-held-out", student, part, config, progress=False)
+    with pytest.raises(ValueError, match="learned from other images of signs"):
+        replay.replay(home / "artifacts" / f"student-held-out-{held_out.key}")
     own = learn(teacher.model, loss=lambda student_logits, teacher_logits, temperature: 0.0 * student_logits[:, 0])
     with pytest.raises(ValueError, match="a class or a loss that is not kd_lib's"):
         replay.replay(home / "artifacts" / f"student-{own.key}")

@@ -658,6 +658,24 @@ def test_neither_labels_nor_teacher_is_refused():
         compiled(Distiller, network(), options={"alpha": 1.0}).train_on_batch(images())
 
 
+def test_a_step_that_would_learn_nothing_is_refused():
+    with pytest.raises(ValueError, match="alpha is 1, .* there are none"):
+        compiled(Distiller, network(), network(seed=1), options={"alpha": 1.0}).train_on_batch(images())
+    with pytest.raises(ValueError, match="Evaluation runs no teacher: give it labels"):
+        compiled(Distiller, network(), network(seed=1)).evaluate(images(), verbose=0)
+
+
+def test_a_misspelt_name_in_y_is_refused():
+    y = {"labels": labels(), "teacher_logits": np.zeros((12, CLASSES), np.float32)}
+    with pytest.raises(ValueError, match="y may hold 'label' and 'teacher_logits'. Received: labels"):
+        compiled(Distiller, network()).train_on_batch(images(), y)
+
+
+def test_fit_before_compile_is_refused():
+    with pytest.raises(ValueError, match="Call compile"):
+        Distiller(network(), network(seed=1)).fit(images(), labels())
+
+
 # Networks that do not fit
 
 
@@ -738,8 +756,17 @@ def test_an_alpha_outside_0_to_1_is_refused_at_once_and_later(alpha):
 
 
 def test_arguments_that_do_not_exist_are_refused_with_what_to_do():
-    with pytest.raises(ValueError, match="'kl'.*kd"):
+    with pytest.raises(ValueError, match="'kl'. Choose one of: kd, dkd, dist, standardized_kd, or pass a function"):
         Distiller(network(), loss="kl")
+    with pytest.raises(ValueError, match="Unknown distillation loss"):
+        Distiller(network(), loss=["kd", "dist"])
+    with pytest.raises(ValueError, match="one positive number per teacher"):
+        Distiller(network(), network(seed=1), teacher_weights=3)
+    for settings in ({"alpha": "0.1"}, {"temperature": "4"}, {"temperature": None}):
+        with pytest.raises(ValueError, match=next(iter(settings))):
+            Distiller(network(), **settings)
+    with pytest.raises(ValueError, match="label_loss="):
+        Distiller(network()).compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     with pytest.raises(ValueError, match="features"):
         Distiller(network(), features=[("a", "b")])
     with pytest.raises(ValueError, match="label_loss"):

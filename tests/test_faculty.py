@@ -127,6 +127,32 @@ def test_a_teacher_may_be_a_saved_model(tmp_path):
         Distiller(network(), tmp_path / "missing.keras")
 
 
+def test_a_path_that_holds_no_model_says_what_does(tmp_path):
+    (tmp_path / "cut.keras").write_bytes(b"PK")
+    for place in (tmp_path, tmp_path / "cut.keras"):
+        with pytest.raises(ValueError, match="no whole model .*CachedLogits.open.*replay.load_model"):
+            Distiller(network(), place)
+
+
+def test_a_teacher_without_a_shape_is_refused():
+    with pytest.raises(ValueError, match="teacher 'unbuilt' has no output shape yet"):
+        Distiller(network(), keras.Sequential([layers.Flatten(), layers.Dense(CLASSES)], name="unbuilt"))
+
+
+def test_as_many_teachers_logits_as_weights():
+    distiller = compiled(Distiller, network(), options={"teacher_weights": [1, 2]}, run_eagerly=True)
+    y = {"label": labels(), "teacher_logits": np.zeros((len(labels()), 3, CLASSES), np.float32)}
+    with pytest.raises(ValueError, match="logits of 3 teachers; 2 have weights"):
+        distiller.train_on_batch(images(), y)
+
+
+def test_a_distiller_of_features_alone_needs_features():
+    distiller = compiled(Distiller, network(), options={"loss": None}, run_eagerly=True)
+    y = {"label": labels(), "teacher_logits": np.zeros((len(labels()), CLASSES), np.float32)}
+    with pytest.raises(ValueError, match="nothing to distil"):
+        distiller.train_on_batch(images(), y)
+
+
 @pytest.mark.parametrize("teacher", [3, np.zeros((4, 5)), []], ids=["number", "array", "empty list"])
 def test_what_cannot_teach_is_refused(teacher):
     with pytest.raises(ValueError, match="A teacher is a keras.Model|list of teachers is empty"):
@@ -252,6 +278,7 @@ def test_a_distiller_with_features_is_saved_and_its_student_evaluates(tmp_path):
             r"no projector can join them: .* \(8,\), .* \(4, 4, 4\)",
         ),
         ([("embedding", "conv", "attention")], "no projector can join them"),
+        ([("embedding", "embedding", "attention")], "attention compares maps"),
     ],
 )
 def test_features_that_do_not_exist_or_fit_are_refused(features, message):
@@ -287,7 +314,7 @@ def test_losses_weights_features_and_teachers_are_part_of_the_key():
         ]
     ]
     assert len({key_of(facts) for facts in found}) == len(found)
-    assert found[0]["loss"] == "kd" and set(found[0]) == {"alpha", "temperature", "loss", "teacher"}
+    assert found[0]["loss"] == "kd" and set(found[0]) == {"alpha", "temperature", "loss", "teacher", "teacher_network"}
     assert describe_distiller(Distiller(named(), teacher, loss={"kd": 1.0})) == found[0]
 
 

@@ -205,3 +205,12 @@ def test_two_devices_make_the_update_of_one(cached, loss):
         keras.distribution.set_distribution(None)
     for one, two in zip(alone, together, strict=True):
         np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_the_recipe_is_refused_on_two_devices():
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=["cpu:0", "cpu:1"]))
+    try:
+        with pytest.raises(ValueError, match="fit_or_load trains on one device"):
+            fit_or_load("student", network(), data_set(), Config(epochs=1, batch_size=8), progress=False)
+    finally:
+        keras.distribution.set_distribution(None)

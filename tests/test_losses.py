@@ -225,6 +225,8 @@ def test_dkd_takes_labels_of_any_whole_type_and_shape_and_needs_them():
     np.testing.assert_array_equal(losses.dkd(student, teacher, np.arange(6.0)[:, None], 4.0), wanted)
     with pytest.raises(ValueError, match="needs labels"):
         losses.dkd(student, teacher, None, 4.0)
+    with pytest.raises(ValueError, match=r"whole numbers \[batch\]. Received: shape=\(6, "):
+        losses.dkd(student, teacher, np.eye(teacher.shape[1])[np.arange(6) % teacher.shape[1]], 4.0)
 
 
 @settings(max_examples=40, deadline=None)

@@ -387,6 +387,25 @@ def test_a_loss_that_becomes_no_number_later_names_the_last_good_state(home, mon
         train(epochs=3)
 
 
+def test_a_network_that_is_spoilt_by_the_very_last_step_is_not_kept(home, monkeypatch):
+    original = checkpoint.Checkpoint.on_epoch_end
+
+    def poison(self, epoch, logs=None):
+        if epoch == 2:
+            self.model.student.weights[0].assign(np.full(self.model.student.weights[0].shape, np.nan))
+        original(self, epoch, logs)
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "on_epoch_end", poison)
+    with pytest.raises(ValueError, match=r"of epoch 3, .*last good state is .*checkpoint-0002.weights.h5"):
+        train(epochs=3)
+    assert "history.json" not in files(home)
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = Config(epochs=np.int64(2), batch_size=np.int32(4), views=np.int64(3))
+    assert config == Config(epochs=2, batch_size=4, views=3) and json.dumps(config.facts())
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -395,6 +414,9 @@ def test_a_loss_that_becomes_no_number_later_names_the_last_good_state(home, mon
         ("views", 0),
         ("views", "all"),
         ("views", 2.0),
+        ("views", True),
+        ("seed", -1),
+        ("view_seed", 1.5),
         ("ema", 1.0),
         ("label_smoothing", -0.1),
     ],
@@ -445,11 +467,13 @@ def test_mixtures_are_learned_from_the_teacher_without_labels(home):
     assert run.key != other.key
 
 
-@pytest.mark.parametrize("with_teacher", [False, True])
+@pytest.mark.parametrize("with_teacher", [False, True, None])
 def test_mixtures_without_a_teacher_or_with_fixed_views_are_refused(with_teacher, home):
     with pytest.raises(ValueError, match="mixup needs views" if with_teacher else "needs a distiller"):
         if with_teacher:
             train(Distiller(network(), network(seed=1)), views=2, mixup=0.4)
+        elif with_teacher is None:
+            train(Distiller(network(), network(seed=1), alpha=1.0), views="online", mixup=0.4)
         else:
             train(views="online", mixup=0.4)
 

@@ -32,7 +32,7 @@ def get(name):
         )
     if callable(name):
         return name
-    if name not in LOSSES:
+    if not isinstance(name, str) or name not in LOSSES:
         raise ValueError(f"Unknown distillation loss {name!r}. Choose one of: {', '.join(LOSSES)}, or pass a function.")
     return LOSSES[name]
 
@@ -43,8 +43,8 @@ def terms(loss):
     Raises:
         ValueError: an unknown name, or a weight that is negative or not finite.
     """
-    weights = loss if isinstance(loss, dict) else {} if loss is None else {loss: 1.0}
-    return [(get(name), check_weight(name, weight)) for name, weight in weights.items()]
+    weights = list(loss.items()) if isinstance(loss, dict) else [] if loss is None else [(loss, 1.0)]
+    return [(get(name), check_weight(name, weight)) for name, weight in weights]
 
 
 def takes_labels(function):

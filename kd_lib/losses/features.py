@@ -67,7 +67,8 @@ def rkd(student_embedding, teacher_embedding, distance_weight=25.0, angle_weight
     by its cosine. The widths of the embeddings need not be equal. Differences of less than a thousandth of the mean
     distance are taken for 0. It is computed per replica under `tf.distribute`, and sample weights do not apply. The
     angles of a batch take batch³ numbers of memory, several times: 0.5 GB each for 512 images. A single image left over
-    at the end of an epoch adds nothing.
+    at the end of an epoch adds nothing where the graph was traced for any batch (TensorFlow); elsewhere it is refused
+    as a batch of 1: choose a batch size that leaves none.
 
     Args:
         student_embedding: float [batch, ...], batch at least 2; maps are flattened.

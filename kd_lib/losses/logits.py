@@ -65,7 +65,10 @@ def dkd(student_logits, teacher_logits, labels, temperature=4.0, alpha=1.0, beta
     if labels is None:
         raise ValueError("dkd splits the answer at the true class: it needs labels. Take kd where there are none.")
     temperature = ops.cast(temperature, "float32")
-    labels = ops.reshape(ops.cast(ops.convert_to_tensor(labels), "int32"), (-1,))
+    labels = ops.convert_to_tensor(labels)
+    if len(labels.shape) == 2 and labels.shape[1] != 1:
+        raise ValueError(f"dkd takes the true classes as whole numbers [batch]. Received: shape={tuple(labels.shape)}")
+    labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
     truth = ops.one_hot(labels, student.shape[1], dtype="float32")
 
     def split(logits):
@@ -114,7 +117,8 @@ def dist(student_logits, teacher_logits, temperature=4.0, beta=2.0, gamma=2.0):
     ρ is Pearson's correlation of softened probabilities: over the classes of each image i, and over the images of the
     batch for each class k. A correlation that does not exist, because one side is constant, counts as 0. The batch
     should hold 128 images or more. It is computed per replica under `tf.distribute`, and sample weights do not apply.
-    A single image left over at the end of an epoch, unknown while the graph is traced, adds its first term alone.
+    A single image left over at the end of an epoch adds its first term alone where the graph was traced for any batch
+    (TensorFlow); elsewhere it is refused as a batch of 1: choose a batch size that leaves none.
 
     Args:
         student_logits: float [batch, classes], batch at least 2.

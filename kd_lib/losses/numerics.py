@@ -35,8 +35,9 @@ def pair_of(student_logits, teacher_logits):
 
 def check_temperature(temperature):
     """Raise ValueError if `temperature` is a plain number that is not positive and finite; return it otherwise."""
-    if isinstance(temperature, Real) and not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature must be a positive number (typical: 2 to 8). Received: {temperature}")
+    nonsense = temperature is None or isinstance(temperature, str)
+    if nonsense or (isinstance(temperature, Real) and not 0 < temperature < float("inf")):
+        raise ValueError(f"temperature must be a positive number (typical: 2 to 8). Received: {temperature!r}")
     return temperature
 
 
