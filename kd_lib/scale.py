@@ -54,7 +54,7 @@ _AMOUNTS = {
         **{"quiz_scale": "laptop"},
     },
     "full": {
-        **{"limit": None, "seeds": (0, 1, 2), "epochs": 32, "batch_size": 128, "views": 8},
+        **{"limit": None, "seeds": (0, 1, 2, 3, 4), "epochs": 16, "batch_size": 128, "views": 4},
         **{"alpha": 0.0, "temperature": 10.0},
         **{"teacher_epochs": 14, "teacher_width": 64, "teacher_batch_size": 32, "teacher_limit": None},
         **{"teacher_strength": 1.0},
