@@ -181,3 +181,21 @@ def test_a_training_is_repeated_from_its_folder(home):
     own = learn(teacher.model, loss=lambda student_logits, teacher_logits, temperature: 0.0 * student_logits[:, 0])
     with pytest.raises(ValueError, match="a class or a loss that is not kd_lib's"):
         replay.replay(home / "artifacts" / f"student-{own.key}")
+
+
+def test_the_servers_limits_are_options_whose_defaults_its_help_states(monkeypatch, capsys):
+    from kd_lib import serving
+    from kd_lib.uploads import Limits
+
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    given, names = {}, vars(Limits())
+    for place, (name, value) in enumerate(names.items(), start=1):
+        option = f"--max-{name.replace('_', '-')}"
+        stated = f"{value // 10**6} million" if value >= 10**6 else str(value)
+        assert stated in told.split(f"{option} ", 2)[2].split(" --max-")[0], option
+        given |= {option: str(place)}
+    monkeypatch.setattr(serving, "serve", lambda **options: given.update(options))
+    assert main(["serve", "--port", "0", *(text for pair in given.copy().items() for text in pair)]) == 0
+    assert vars(given["limits"]) == dict(zip(names, range(1, len(names) + 1), strict=True))
