@@ -110,3 +110,25 @@ def test_the_page_asks_no_other_host_and_logs_no_error(browser, server, pictures
     assert asked and all(url.startswith((server.url, "blob:", "data:")) for url in asked)
     errors = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not [error for error in errors if "favicon" not in error]
+
+
+def test_a_picture_is_dropped_on_the_page_and_an_old_answer_does_not_stay_under_a_new_error(browser, server, pictures):
+    import base64
+    from pathlib import Path
+
+    browser.get(server.url)
+    drop = """
+        const bytes = Uint8Array.from(atob(arguments[0]), letter => letter.charCodeAt(0)), carried = new DataTransfer();
+        carried.items.add(new File([bytes], "dropped.png", { type: "image/png" }));
+        for (const kind of ["dragover", "drop"])
+          document.body.dispatchEvent(
+            new DragEvent(kind, { dataTransfer: carried, bubbles: true, cancelable: true }));
+    """
+    picture = base64.b64encode(Path(pictures[0]).read_bytes()).decode()
+    browser.execute_script(drop, picture)
+    until(browser, lambda page: "1 answered." in texts(page, "#said"))
+    assert texts(browser, "article h2") == ["dropped.png"]
+    browser.execute_script("window.fetch = () => Promise.reject(new TypeError('Failed to fetch'))")
+    browser.execute_script(drop, picture)
+    until(browser, lambda page: "The server cannot be reached." in texts(page, "#said"))
+    assert texts(browser, "article h2") == []
