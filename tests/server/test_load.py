@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -148,8 +149,37 @@ def test_sigterm_finishes_the_requests_that_are_under_way(model, bodies):
 
 def test_a_port_that_is_taken_is_said(server, model):
     import subprocess
-    import sys
 
     command = [sys.executable, "-m", "kd_lib", "serve", "--port", str(server.port), "--model", str(model)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0 and "ddress already in use" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_upload_in_pieces_without_a_length_is_answered_and_a_lying_length_breaks_nothing(server, bodies):
+    whole = http.client.HTTPConnection(server.host, server.port, timeout=60)
+    whole.request("POST", "/predict", bodies[0], HEADERS)
+    expected = whole.getresponse().read()
+    pieces = (bodies[0][start : start + 100] for start in range(0, len(bodies[0]), 100))
+    whole.request("POST", "/predict", pieces, HEADERS, encode_chunked=True)
+    response = whole.getresponse()
+    assert response.status == 200 and response.read() == expected
+    with socket.create_connection((server.host, server.port), timeout=30) as cut:  # it goes away in the middle
+        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {HEADERS['Content-Type']}\r\n"
+        cut.sendall(f"{head}Content-Length: {len(bodies[0]) + 50}\r\n\r\n".encode() + bodies[0])
+    whole.request("POST", "/predict", bodies[0], HEADERS)
+    assert whole.getresponse().read() == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the files that a process has mapped are told on Linux")
+def test_serving_loads_no_tensorflow_in_any_of_its_processes(model, bodies):
+    with serving(model, "--workers", "2") as server:
+        for number in range(10):
+            connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
+            connection.request("POST", "/predict", bodies[number], HEADERS)
+            assert connection.getresponse().status == 200
+            connection.close()
+        family = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
+        assert len(family) >= 3
+        loaded = [mapped.path for process in family for mapped in process.memory_maps()]
+        assert any("litert" in path for path in loaded)
+        assert not [path for path in loaded if "/tensorflow/" in path or "/jaxlib/" in path]
