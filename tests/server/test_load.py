@@ -45,6 +45,15 @@ def bodies():
     return found
 
 
+def post(server, sent):
+    """Send a request over a connection of its own; return the status of its answer."""
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
+    connection.request("POST", "/predict", sent, HEADERS)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
 def megabytes(process):
     family = [process, *process.children(recursive=True)]
     return sum(each.memory_info().rss for each in family) / 1e6
@@ -113,10 +122,7 @@ def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_first_packet(mod
 def test_several_workers_share_the_work_and_count_together(model, bodies):
     with serving(model, "--workers", "2") as server:
         for number in range(40):
-            connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
-            connection.request("POST", "/predict", bodies[number], HEADERS)
-            assert connection.getresponse().status == 200
-            connection.close()
+            assert post(server, bodies[number]) == 200
         connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
@@ -174,10 +180,7 @@ def test_an_upload_in_pieces_without_a_length_is_answered_and_a_lying_length_bre
 def test_serving_loads_no_tensorflow_in_any_of_its_processes(model, bodies):
     with serving(model, "--workers", "2") as server:
         for number in range(10):
-            connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
-            connection.request("POST", "/predict", bodies[number], HEADERS)
-            assert connection.getresponse().status == 200
-            connection.close()
+            assert post(server, bodies[number]) == 200
         family = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
         assert len(family) >= 3
         loaded = [mapped.path for process in family for mapped in process.memory_maps()]
