@@ -29,6 +29,11 @@ run: $(READY)  ## run notebooks 00-05 in order, as pages under build/, and print
 
 test: test-unit test-notebooks  ## unit tests, then every notebook and solution at smoke scale
 
+# Two workers on two cores: with a thread each they do not wait for one another.
+test-unit test-notebooks: export OMP_NUM_THREADS = 1
+test-unit test-notebooks: export TF_NUM_INTRAOP_THREADS = 1
+test-unit test-notebooks: export TF_NUM_INTEROP_THREADS = 1
+
 test-unit: $(READY)  ## unit tests alone
 	$(BIN)/python -m pytest $(TWO) tests
 

@@ -148,8 +148,8 @@ def case_5(epochs, mistake=True):
 def case_6(epochs, mistake=True):
     """A student alone and the same student distilled: the teacher helps from the first epoch on."""
     (x, y), check = ward(), ward(30, first_track=50)
-    teacher, _ = _trained(epochs, 1, 0.5)
-    plain, alone = _trained(epochs, 0, 0.25)
+    teacher, _ = _trained(epochs, seed=1, width=0.5)
+    plain, alone = _trained(epochs, seed=0, width=0.25)
     pupil = student()
     if mistake:
         pupil.set_weights(plain.get_weights())  # the student that was trained just now
@@ -180,7 +180,7 @@ class Cooling(keras.callbacks.Callback):
 def case_7(epochs, mistake=True):
     """A temperature that falls from 4 to 1, beside one that stays at 4."""
     x, y = ward()
-    teacher, _ = _trained(2, 1, 0.5)
+    teacher, _ = _trained(2, seed=1, width=0.5)
     found = {}
     for name, callbacks in {"stays": [], "falls": [Cooling(epochs)]}.items():
         distiller = (FixedTemperature if mistake else Distiller)(student(), teacher)
@@ -199,7 +199,7 @@ def when_not(epochs):
         dict: situation -> (accuracy of the teacher, of the plain student, of the distilled one) on other signs, 0..1.
     """
     (x, y), check = ward(), ward(30, first_track=50)
-    (wide, _), (twin, _) = (_trained(epochs, 1, width) for width in (0.5, 0.25))
+    (wide, _), (twin, _) = (_trained(epochs, seed=1, width=width) for width in (0.5, 0.25))
 
     def accuracy(network):
         return float(np.mean(_answers(network, check[0]) == check[1]))
@@ -211,7 +211,7 @@ def when_not(epochs):
         ("teacher of the same size", twin, 0.25, None),
         ("student too weak", wide, 1 / 64, None),
     ):
-        plain, _ = _trained(epochs, 0, width, count)
+        plain, _ = _trained(epochs, seed=0, width=width, count=count)
         distiller = Distiller(student(width=width), teacher)
         distiller.compile(keras.optimizers.AdamW(RATE))
         _fit(distiller, x[:count], y[:count], epochs * (len(x) // (count or len(x))), None)

@@ -1,6 +1,6 @@
 """The recipe by which every network of the course is trained: its settings, its optimiser, its loss on labels.
 
-AdamW with linear warm-up and cosine decay; the rest is switched on by `Config` where validation says that it helps.
+AdamW with linear warm-up and, unless told otherwise, cosine decay; the rest is switched on by `Config` where validation says that it helps.
 Left out: running a training (see `kd_lib.training`).
 """
 
@@ -41,6 +41,7 @@ class Config:
         mixup: a of Beta(a, a), by which the images of a batch are mixed in pairs; 0 mixes nothing. For a distiller with
             online views: the teacher says what the mixture is, and no label does.
         drawn: number of drawn signs that stand among the training images, for data of the 43 German signs.
+        decay: "cosine", or "none" for a learning rate that stays at its peak.
     """
 
     epochs: int
@@ -60,6 +61,7 @@ class Config:
     start: str = "random"
     mixup: float = 0.0
     drawn: int = 0
+    decay: str = "cosine"
 
     def __post_init__(self):
         for name, least in {"epochs": 1, "batch_size": 1, "drawn": 0, "seed": 0, "view_seed": 0}.items():
@@ -78,12 +80,15 @@ class Config:
             raise ValueError(
                 f"label_smoothing and ema must lie in [0, 1). Received: {self.label_smoothing} and {self.ema}"
             )
+        if self.decay not in ("cosine", "none"):
+            raise ValueError(f'decay must be "cosine" or "none". Received: {self.decay!r}')
         if self.mixup and self.views != "online":
             raise ValueError(f'mixup needs views="online": a mixture is new each time. Received: views={self.views!r}')
 
     def facts(self):
         """Return what decides the result, as a dict; a setting that came later is named where it is used."""
-        return {name: value for name, value in asdict(self).items() if value or name not in ("mixup", "drawn")}
+        later = {"mixup": 0.0, "drawn": 0, "decay": "cosine"}
+        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
 
 @keras.saving.register_keras_serializable("kd_lib")
@@ -118,6 +123,7 @@ def compile_for(distiller, config, steps_per_epoch):
         decay_steps=max(1, config.epochs * steps_per_epoch - warmup),
         warmup_target=config.learning_rate,
         warmup_steps=warmup,
+        alpha=0.0 if config.decay == "cosine" else 1.0,  # the share of the peak that is left at the end
     )
     optimizer = keras.optimizers.AdamW(
         schedule, weight_decay=config.weight_decay, use_ema=config.ema > 0, ema_momentum=config.ema or 0.99

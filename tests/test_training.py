@@ -523,6 +523,10 @@ def test_the_learning_rate_warms_up_then_falls_to_zero_and_biases_are_not_decaye
     schedule = distiller.optimizer._learning_rate
     rates = [float(schedule(step)) for step in (0, 5, 10, 30, 50)]
     assert rates == pytest.approx([0.0, 0.025, 0.05, 0.025, 0.0], abs=1e-4)
+    recipe.compile_for(distiller, dataclasses.replace(CONFIG, epochs=5, warmup_epochs=1, decay="none"), 10)
+    constant = distiller.optimizer._learning_rate
+    assert [float(constant(step)) for step in (0, 5, 10, 30, 50)] == pytest.approx([0.0, 0.025, *[0.05] * 3])
+    assert "decay" not in CONFIG.facts() and dataclasses.replace(CONFIG, decay="none").facts()["decay"] == "none"
     distiller.optimizer.build(distiller.trainable_variables)
     decayed = [
         variable.path for variable in distiller.trainable_variables if distiller.optimizer._use_weight_decay(variable)

@@ -11,7 +11,7 @@ from kd_lib.plots.contrasts import agreement_bars, compare_bars, learning_curves
 from kd_lib.plots.flowchart import flowchart
 from kd_lib.plots.hero import errors_vs_params
 from kd_lib.plots.pictures import class_counts, film_strip, gallery
-from kd_lib.plots.style import PALETTE, colors_for, save, use_style
+from kd_lib.plots.style import PALETTE, colors_for, headline, save, use_style
 
 __all__ = [
     "PALETTE",
@@ -27,6 +27,7 @@ __all__ = [
     "flowchart",
     "gallery",
     "gradient_arrows",
+    "headline",
     "learning_curves",
     "per_class_difference",
     "reliability",

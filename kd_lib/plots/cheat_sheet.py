@@ -7,7 +7,7 @@ from kd_lib.plots.style import PALETTE, arrow, box, page
 
 _START = (
     ("temperature T", "4", "2 to 10; it lifts the small shares"),
-    ("weight of labels α", "0.1", "1 is plain training, 0 needs no labels"),
+    ("weight of labels α", "0.1", "0 needs no labels, 1 is plain training"),
     ("views of an image", "4", "the same view to teacher and student"),
     ("seeds", "3", "or more; report all of them, with an interval"),
 )
@@ -56,7 +56,7 @@ def _networks(axes):
         arrow(axes, (52, height + 3.5), (56, height + 3.5))
         _bars(axes, 57.5, height, logits, 3, color)
         axes.text(70, height + 3.5, f"{name} = softmax", fontsize=12, va="center")
-    box(axes, 87, 42, 20, 8, "T² · KL(p ‖ q)\nimage by image", teacher, 12)
+    box(axes, 87, 42, 20, 8, "T² · KL(p ‖ q)\nmean over images", teacher, 12)
     for height in (52, 40):
         arrow(axes, (82.5, height), (86.2, 46 + (height - 46) / 4))
 
@@ -64,7 +64,9 @@ def _networks(axes):
 def _formulas(axes):
     loss = "loss  =  α · cross-entropy(label, q at T = 1)  +  (1 − α) · T² · Σ p (log p − log q)"
     axes.text(55, 30.5, loss, fontsize=13.5, ha="center", va="center", weight="bold")
-    gradient = "gradient by the student's logits:  α (q₁ − y)  +  (1 − α) T (q − p)      only the student moves"
+    gradient = (
+        "gradient with respect to the student's logits:  α (q₁ − y)  +  (1 − α) T (q − p)      only the student moves"
+    )
     axes.text(55, 26.7, gradient, fontsize=11, ha="center", va="center")
 
 

@@ -70,7 +70,7 @@ def film_strip(images, *, frames=10, title=None, axes=None):
 
 
 def class_counts(labels, names, *, title=None, axes=None):
-    """Images per class, sorted; the three largest and three smallest classes are named.
+    """Images per class, sorted; where they differ, the three largest and three smallest classes are named.
 
     Args:
         labels: int [n].
@@ -84,9 +84,10 @@ def class_counts(labels, names, *, title=None, axes=None):
     counts = np.bincount(labels, minlength=len(names))
     order = np.argsort(-counts, kind="stable")
     axes = new_axes(axes, 9.5, 4)
-    ends = {"Most images": order[:3], "Fewest": order[3:][-3:]}
-    named = np.isin(order, np.concatenate(list(ends.values())))
-    axes.bar(range(len(names)), counts[order], color=np.where(named, PALETTE["teacher"], "#BFC9D1"), width=0.8)
+    level = counts.max() == counts.min()
+    ends = {} if level else {"Most images": order[:3], "Fewest": order[3:][-3:]}
+    named = np.isin(order, [place for places in ends.values() for place in places])
+    axes.bar(range(len(names)), counts[order], color=np.where(named, PALETTE["ink"], "#BFC9D1"), width=0.8)
     axes.set_xticks(range(len(names)), order, rotation=90 if len(names) > 15 else 0, fontsize=8)
     axes.set_xlim(-0.7, len(names) - 0.3)
     lines = [

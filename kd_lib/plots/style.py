@@ -13,7 +13,7 @@ from PIL import Image
 from kd_lib.files import writing
 
 PALETTE = {
-    "teacher": "#0072B2", "plain": "#D55E00", "distilled": "#009E73", "reader": "#CC79A7", "wrong": "#E69F00",
+    "teacher": "#0072B2", "plain": "#D55E00", "distilled": "#009E73", "reader": "#CC79A7", "wrong": "#882255",
     "light": "#56B4E9", "grey": "#8C8C8C", "ink": "#222222",
 }  # fmt: skip
 _SPARE = [PALETTE[name] for name in ("light", "reader", "wrong", "grey")]
@@ -93,6 +93,7 @@ def wrap(text, inches):
 
 
 def headline(figure, title):
+    """Put the finding above all panels of a figure, as a single plot's title looks; None or "" does nothing."""
     if title:
         figure.suptitle(wrap(title, figure.get_figwidth()), x=0.01, ha="left", weight="bold", fontsize=12.5)
 
