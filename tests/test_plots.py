@@ -128,7 +128,7 @@ def test_sweep_frames_the_best_cell_and_names_it():
 def test_title_of_the_hero_figure_is_computed_from_the_rows():
     axes = plots.errors_vs_params(make_rows())
     title = axes.get_title(loc="left").replace("\n", " ")
-    assert title == "With 80 k parameters the distilled student errs 85 times, 130 alone; a person 147"
+    assert title == "80 k parameters: 130 errors alone, 85 distilled; a person 147"
     assert axes.get_xscale() == axes.get_yscale() == "log"
     texts = {text.get_text() for text in axes.texts}
     assert {mark.name for mark in results.PUBLISHED} <= texts and {"teacher-16", "student-0.25"} <= texts

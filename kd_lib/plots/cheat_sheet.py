@@ -57,8 +57,10 @@ def _networks(axes):
         _bars(axes, 57.5, height, logits, 3, color)
         axes.text(70, height + 3.5, f"{name} = softmax", fontsize=12, va="center")
     box(axes, 87, 42, 20, 8, "T² · KL(p ‖ q)\nmean over images", teacher, 12)
+    box(axes, 87, 33, 20, 6.5, "cross-entropy with\nthe label, at T = 1", PALETTE["plain"], 11)
     for height in (52, 40):
         arrow(axes, (82.5, height), (86.2, 46 + (height - 46) / 4))
+    arrow(axes, (82.5, 40), (86.2, 37))
 
 
 def _formulas(axes):

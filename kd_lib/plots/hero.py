@@ -32,9 +32,10 @@ def _hero_title(groups, person):
         return "Test errors against size"
     # Chosen by size and method, never by its test errors.
     smallest = min(distilled, key=lambda group: (group["params"], group["method"] != "kd", not group["refit"]))
-    text = f"With {_count(smallest['params'])} parameters the distilled student errs {smallest['errors']:.0f} times"
     twin = _plain_twin(smallest, groups)
-    text += f", {twin['errors']:.0f} alone" if twin else ""
+    text = f"{_count(smallest['params'])} parameters: "
+    text += f"{twin['errors']:.0f} errors alone, " if twin else ""
+    text += f"{smallest['errors']:.0f} {'' if twin else 'errors '}distilled"
     return text + (f"; a person {person * smallest['test_size']:.0f}" if person else "")
 
 
@@ -68,8 +69,8 @@ def _place_labels(axes, labels, taken):
 def errors_vs_params(rows, *, published=PUBLISHED, title=None, axes=None):
     """Test errors against parameters, both logarithmic: our networks in colour, published ones in grey.
 
-    A large dot is the mean over seeds, its whisker runs from the best seed to the worst; a band joins a plain network
-    to its distilled self.
+    A large dot is the mean over seeds, its whisker runs from the best seed to the worst; an arrow leads from a plain
+    network to its distilled self.
 
     Args:
         rows: results rows of one dataset and test set; those without a test are left out.
@@ -94,16 +95,21 @@ def errors_vs_params(rows, *, published=PUBLISHED, title=None, axes=None):
     for group in groups:
         kind, errors = _kind(group), 100 * np.array(group["errors_by_seed"]) / size
         mean = errors.mean()
-        axes.errorbar(
-            group["params"], mean, [[mean - errors.min()], [errors.max() - mean]], fmt="o", ms=10, capsize=4, lw=1.4,
-            color=PALETTE[kind], mec="white", label=None if kind in kinds else kind, zorder=3,
-        )  # fmt: skip
+        dot = {"color": PALETTE[kind], "ms": 10, "mec": "white", "zorder": 3}
+        axes.plot(group["params"], mean, "o", label=None if kind in kinds else kind, **dot)
+        if len(errors) > 1:
+            whisker = [[mean - errors.min()], [errors.max() - mean]]
+            axes.errorbar(group["params"], mean, whisker, capsize=4, lw=1.4, color=PALETTE[kind])
         kinds.add(kind)
         taken += [(group["params"], value) for value in (mean, errors.min(), errors.max())]
         twin = _plain_twin(group, groups)
         if twin:
-            ends = [100 * twin["errors"] / size, mean]
-            axes.plot([group["params"]] * 2, ends, color=PALETTE["distilled"], lw=9, alpha=0.22, zorder=1)
+            start = (group["params"], 100 * twin["errors"] / size)
+            look = {"arrowstyle": "-|>", "color": PALETTE["distilled"], "lw": 2.5, "shrinkA": 4, "shrinkB": 4}
+            axes.annotate("", (group["params"], mean), start, arrowprops=look)
+        if len([other for other in groups if _kind(other) == "distilled"]) > 1 and kind == "distilled":
+            style = {"color": PALETTE["distilled"], "fontsize": 8.5}
+            labels.append((f"from {group['teacher']}", (group["params"], mean), style))
         if kind != "distilled":
             style = {"color": PALETTE["ink"], "fontsize": 9.5, "weight": "bold"}
             labels.append((group["model"], (group["params"], mean), style))
