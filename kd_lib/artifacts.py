@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kd_lib.files import write_json, writing
+from kd_lib.files import is_damage, write_json, writing
 from kd_lib.keys import describe_model, fingerprint, key_of, source_of  # noqa: F401  callers find them here
 from kd_lib.scale import REPOSITORY, home
 
@@ -105,19 +105,26 @@ class Artifact:
         """Load history, and weights into `model` if they are kept; return the history record, or None.
 
         A corrupt artifact is reported by a warning and treated as absent; one in KD_HOME is removed.
+
+        Raises:
+            OSError or MemoryError: its files cannot be read just now; nothing is removed.
         """
         for folder in self._folders():
             try:
                 record = json.loads((folder / "history.json").read_text(encoding="utf-8"))
                 if not isinstance(record["history"], dict) or not record["seconds"] >= 0:
                     raise ValueError("its history is not one")
-                if record["weights"]:
-                    load_weights(model, folder / "weights.npz")
-                return record
-            except Exception as error:  # a damaged file can make its reader fail in any way
+                values = _read_weights(model, folder / "weights.npz") if record["weights"] else None
+            except Exception as error:
+                if not is_damage(error):
+                    raise
                 warnings.warn(f"The artifact {folder} is corrupt ({error}); it is made again.", stacklevel=3)
                 if folder == self.folder:
                     shutil.rmtree(folder, ignore_errors=True)
+                continue
+            if values is not None:
+                model.set_weights(values)
+            return record
         return None
 
     def save(self, model, record):
@@ -133,7 +140,7 @@ class Artifact:
 def _keeps_weights(folder):
     try:
         return json.loads((folder / "history.json").read_text(encoding="utf-8"))["weights"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return True
 
 
@@ -169,6 +176,11 @@ def load_weights(model, path):
     Raises:
         ValueError: another number of arrays, or another shape.
     """
+    model.set_weights(_read_weights(model, path))
+
+
+def _read_weights(model, path):
+    """The arrays of a file, float32, if they fit the model."""
     with np.load(path, allow_pickle=False) as arrays:
         values = [arrays[name].astype(np.float32) for name in sorted(arrays.files)]
     shapes, expected = [value.shape for value in values], [tuple(variable.shape) for variable in model.weights]
@@ -176,4 +188,4 @@ def load_weights(model, path):
         raise ValueError(
             f"{path} holds {len(shapes)} arrays that do not fit the {len(expected)} weights of {model.name}"
         )
-    model.set_weights(values)
+    return values

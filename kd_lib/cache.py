@@ -19,7 +19,7 @@ import numpy as np
 from kd_lib import artifacts, graphs, views
 from kd_lib.checkpoint import SECONDS_A_LINE
 from kd_lib.feeding import drawn_facts, make_table, training_split
-from kd_lib.files import lock, write_json
+from kd_lib.files import is_damage, lock, write_json
 from kd_lib.keys import fingerprint, network_of
 from kd_lib.views import NUMBERS, augment, fit_to
 
@@ -168,6 +168,8 @@ def answers(teacher, split, table, *, strength, facts, progress=_say):
             try:
                 return _opened(path, shape)
             except (OSError, ValueError, EOFError) as error:
+                if not is_damage(error):
+                    raise
                 message = f"The teacher's answers in {path} are corrupt ({error}); they are made again."
                 warnings.warn(message, stacklevel=3)
                 path.unlink()

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kd_lib.files import write_json, writing
+from kd_lib.files import is_damage, write_json, writing
 
 SECONDS_A_LINE = 5  # between two looks at an epoch that is under way
 
@@ -46,7 +46,9 @@ class Checkpoint(keras.callbacks.Callback):
                     state.assign(value)
                 self.epoch, self.seconds, self.history = saved["epoch"], saved["seconds"], saved["history"]
                 self._line(f"goes on after epoch {self.epoch}")
-            except Exception as error:  # a damaged file can make its reader fail in any way
+            except Exception as error:
+                if not is_damage(error):
+                    raise  # a training that starts anew would write over it
                 for variable, value in zip(variables, fresh, strict=True):
                     variable.assign(value)  # part of them may have been read
                 print(f"{artifact.name}: the checkpoint cannot be used ({error}); training starts anew")

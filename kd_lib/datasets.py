@@ -187,10 +187,11 @@ def load_dataset(name, *, image_size=32, crop=False, seed=0, data_dir=None, limi
     found = cache.read(folder, source.signature(), report=False)
     if found is None:
         with lock(home() / "datasets"):
-            found = cache.read(folder, source.signature())  # another process may have built it meanwhile
+            signature = source.signature()
+            found = cache.read(folder, signature)  # another process may have built it meanwhile
             if found is None:
-                _build(source, folder, image_size, crop, seed, limit)
-                found = cache.read(folder, source.signature())
+                signature = _build(source, signature, folder, image_size, crop, seed, limit)
+                found = cache.read(folder, signature)
     return _dataset(source, found, image_size, crop, seed, limit)
 
 
@@ -224,12 +225,17 @@ def _check(name, image_size, seed, limit):
         raise ValueError(f"limit must be None or a whole number of images, 1 or more; received {limit!r}")
 
 
-def _build(source, folder, image_size, crop, seed, limit):
+def _build(source, signature, folder, image_size, crop, seed, limit):
+    """Write the cache; return the signature that it has: the one from before, as files may change under the reading.
+
+    Archives have none before they are downloaded.
+    """
     from kd_lib.builders import cache
     from kd_lib.builders.selection import split_rows
 
     print(f"preparing {source.name} (once; kept as {folder.name} under KD_HOME)")  # no path: it may be committed
     table = source.table()
+    signature = signature or source.signature()
     parts = split_rows(table, seed, limit)
     chosen = np.concatenate(list(parts.values()))
     rows = np.full(len(table.labels), -1)
@@ -238,10 +244,11 @@ def _build(source, folder, image_size, crop, seed, limit):
         "image_size": image_size,
         "counts": {key: len(part) for key, part in parts.items()},
         "class_names": list(table.class_names),
-        "signature": source.signature(),
+        "signature": signature,
     }
     pixels = source.pixels(rows, image_size, crop)
     cache.write(folder, meta, table.labels[chosen], table.groups[chosen], table.ids[chosen], pixels)
+    return signature
 
 
 def _dataset(source, found, image_size, crop, seed, limit):

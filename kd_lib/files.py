@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 try:
@@ -13,13 +14,16 @@ try:
 except ImportError:  # Windows: atomic replacement alone, best effort
     fcntl = None
 
+ABANDONED = 24 * 3600  # seconds after which a file that was begun has no writer any more
+
 
 @contextlib.contextmanager
 def lock(folder):
     """Hold a folder, waiting while another process holds it; it is released if the process dies.
 
     Args:
-        folder: made if it is missing. Nothing is left in it; what a killed process had begun to write there goes.
+        folder: made if it is missing. Nothing is left in it; what a killed process had begun to write there goes a day
+            later: a younger file may be another process', which writes without holding the folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,7 +37,9 @@ def lock(folder):
                     print(f"waiting for another process that works on {folder.name}", flush=True)
                     fcntl.flock(handle, fcntl.LOCK_EX)
             for path in folder.glob(".writing-*"):
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # its writer has just renamed it
+                    if time.time() - path.stat().st_mtime > ABANDONED:
+                        path.unlink()
         yield
     finally:
         if handle is not None:
@@ -74,6 +80,41 @@ def writing(path, size=0):
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def check_room(folder, size):
+    """Refuse to begin what a disk has no room for.
+
+    Args:
+        folder: where it will be written; made if it is missing.
+        size: bytes.
+
+    Raises:
+        OSError: fewer bytes, with ten million to spare, are free; says how many are needed.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if size > free - 10_000_000:
+        raise OSError(
+            f"{folder} needs {size / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free. Free some space, or set KD_HOME "
+            "to a folder on another disk"
+        )
+
+
+def is_damage(error):
+    """Return whether a reader failed because of what is in its file.
+
+    Args:
+        error: Exception.
+
+    Returns:
+        bool. False where the machine refused, now, to read (no memory, no permission, too many open files, a failing
+        disk): such a file may be whole. True for all else, as a damaged file can make its reader fail in any way.
+    """
+    if isinstance(error, OSError):
+        # In turn: an error of the reader's own, a part that is missing, a place that no file has.
+        return error.errno in (None, errno.ENOENT, errno.EINVAL)
+    return not isinstance(error, MemoryError)
 
 
 def write_json(path, value):

@@ -1,6 +1,7 @@
 """The recipe by which every network of the course is trained: its settings, its optimiser, its loss on labels.
 
-AdamW with linear warm-up and, unless told otherwise, cosine decay; the rest is switched on by `Config` where validation says that it helps.
+AdamW with linear warm-up and, unless told otherwise, cosine decay; the rest is switched on by `Config` where validation
+says that it helps.
 Left out: running a training (see `kd_lib.training`).
 """
 

@@ -66,8 +66,9 @@ def augment(images, numbers, strength=1.0):
     At strength 1: rotation up to 15 degrees, shear 0.15, size 0.85 to 1.15, stretch 8 %, shift 10 % of the side, blur
     or sharpening, saturation 0.4 to 1.6, for half of the views a shadow that takes up to 80 % of the light beyond its
     edge, exposure 0.37 to 2.7 (what is too bright is lost), brightness 40 levels, contrast 0.6 to 1.4, gamma 0.7 to
-    1.4, and, for a third of the views, a grey square of up to 40 % of the side. Strength scales all of it; 0 returns
-    the images as float32.
+    1.4, and, for a third of the views, a grey square of up to 40 % of the side. Strength scales how
+    far all of it goes. What it does not scale: blur lies around a slight softening, a fifth of the way to the mean of
+    3 x 3 pixels, in every view of a strength above 0. Strength 0 returns the images as they are, as float32.
 
     Args:
         images: [batch, height, width, 3], 0..255, uint8 or float.

@@ -8,7 +8,9 @@ import linecache
 import pickle
 import resource
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -211,6 +213,31 @@ def test_a_corrupt_artifact_is_reported_removed_and_made_again(kind):
     assert artifact.load(other) is not None
 
 
+REFUSED = {
+    "too many open files": (np, "load", OSError(errno.EMFILE, "Too many open files")),
+    "a failing disk": (np, "load", OSError(errno.EIO, "Input/output error")),
+    "no permission": (Path, "read_text", PermissionError(errno.EACCES, "Permission denied")),
+    "no memory": (np, "load", MemoryError("no memory")),
+    "no room in the network's memory": (keras.Model, "set_weights", RuntimeError("no memory on the device")),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.filterwarnings("error")
+def test_an_artifact_that_cannot_be_read_now_is_kept_for_later(kind, monkeypatch):
+    owner, name, error = REFUSED[kind]
+    artifact = Artifact("student", {})
+    artifact.save(network(), RECORD)
+    before, other = names(artifact.folder), network(seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, Mock(side_effect=error))
+        with pytest.raises(type(error), match=str(error).rpartition("] ")[2]):
+            artifact.load(other)
+    assert names(artifact.folder) == before
+    assert artifact.load(other) is not None
+    assert_weights(other, rounded(network()))
+
+
 def test_a_corrupt_artifact_of_the_project_is_reported_and_left_where_it_is(tmp_path):
     artifact = Artifact("student", {})
     artifact.save(network(), RECORD)
@@ -325,6 +352,7 @@ OTHER_VALUES = {
     "epochs": 4, "batch_size": 64, "learning_rate": 1e-3, "weight_decay": 0.01, "warmup_epochs": 2.0, "ema": 0.9,
     "label_smoothing": 0.1, "balance": 0.5, "views": "online", "strength": 0.6, "seed": 1, "view_seed": 1,
     "refit": True, "keep_weights": False, "start": "signs", "mixup": 0.4, "drawn": 43,
+    "decay": "none",
 }  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 """Tests of kd_lib.cache: the teacher runs once, and its answers are those to the very views that the student sees."""
 
 import dataclasses
+import errno
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -101,6 +103,17 @@ def test_corrupt_answers_are_reported_and_made_again(kind, tmp_path):
         path.write_bytes(path.read_bytes()[: 150 if kind == "cut" else 0])
     with pytest.warns(UserWarning, match="logits.npy are corrupt.*made again"):
         np.testing.assert_array_equal(cached(network, data, table, **options), expected)
+
+
+def test_answers_that_cannot_be_read_now_are_kept(tmp_path, monkeypatch):
+    data, network, table = split(), teacher(), view_table(30, 2)
+    expected = np.array(cached(network, data, table))
+    monkeypatch.setattr(cache, "_fill", None)  # the teacher is not asked again
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "load", Mock(side_effect=OSError(errno.EMFILE, "Too many open files")))
+        with pytest.raises(OSError, match="Too many open files"):
+            cached(network, data, table)
+    np.testing.assert_array_equal(cached(network, data, table), expected)
 
 
 def test_a_teacher_with_a_smaller_input_answers_to_resized_views():

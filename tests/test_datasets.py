@@ -1,12 +1,14 @@
 """Datasets: what is split, cached, downloaded and refused, shown on tiny official-layout archives of drawn signs."""
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import http.server
 import io
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import threading
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from PIL import Image
 
 from kd_lib import datasets, signs
 from kd_lib.builders import Table, archives, cache, layouts, photos, pixels, selection
+from kd_lib.builders.folder import FolderSource
 
 CLASSES, TRACKS, FRAMES, TESTS = 43, 3, 3, 2  # of the tiny GTSRB
 HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\n"
@@ -244,6 +248,17 @@ def test_damaged_cache_is_built_again_with_a_warning(prepared, damage):
     assert not list(folder.parent.glob(".new-*"))
 
 
+def test_a_cache_that_cannot_be_read_now_is_not_built_again(home, monkeypatch):
+    load = functools.partial(datasets.load_dataset, "signs", image_size=8, limit=43)
+    before = load().fingerprint
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "load", Mock(side_effect=OSError(errno.EMFILE, "Too many open files")))
+        patch.setattr(signs, "render", None)
+        with pytest.raises(OSError, match="Too many open files"):
+            load()
+    assert load().fingerprint == before
+
+
 def test_damaged_records_are_built_again_with_a_warning(prepared):
     datasets.load_dataset("gtsrb", image_size=24)
     (record,) = (prepared / "datasets" / "tfds").rglob("*train.tfrecord*")
@@ -253,6 +268,65 @@ def test_damaged_records_are_built_again_with_a_warning(prepared):
     with pytest.warns(UserWarning, match="is damaged and is built again"):
         again = datasets.load_dataset("gtsrb", image_size=13)
     assert len(again.train) == 43 * 6
+
+
+@pytest.fixture
+def source(official, home):
+    """The tiny GTSRB in a KD_HOME of the test's own."""
+    shutil.copytree(official, home / "archives")
+    return photos.ArchiveSource("gtsrb", home / "archives", home / "datasets" / "tfds", layout_of(official))
+
+
+def files_of(home):
+    return sorted(path for path in home.rglob("*") if path.is_file())
+
+
+def test_damaged_records_are_kept_when_the_archives_are_gone(source, home):
+    source.table()
+    shutil.rmtree(home / "archives")
+    (record,) = home.rglob("*train.tfrecord*")
+    data = bytearray(record.read_bytes())
+    data[5000] ^= 255
+    record.write_bytes(data)
+    before = files_of(home)
+    with pytest.warns(UserWarning, match="is damaged"), pytest.raises(FileNotFoundError, match="GTSRB_Final_Training"):
+        source.table()
+    assert files_of(home) == before and record.read_bytes() == data
+
+
+@pytest.mark.filterwarnings("error:.*is damaged:UserWarning")
+def test_records_that_cannot_be_read_now_are_kept(source, home, monkeypatch):
+    import tensorflow as tf
+
+    source.table()
+    shutil.rmtree(home / "archives")
+    before = files_of(home)
+    refusal = tf.errors.ResourceExhaustedError(None, None, "train.tfrecord; Too many open files")
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.data, "TFRecordDataset", Mock(side_effect=refusal))
+        with pytest.raises(OSError, match="Could not read .*gtsrb.*: Too many open files. .*same command again"):
+            source.table()
+    assert files_of(home) == before and len(source.table().labels) == CLASSES * (TRACKS * FRAMES + TESTS)
+
+
+def test_a_disk_that_fills_while_records_are_written_is_said_and_the_archives_are_kept(source, home):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # stands for the full disk
+    try:
+        with pytest.raises(OSError, match="Could not write .*gtsrb.*: File too large. Free some space.*same command"):
+            source.table()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in files_of(home)] == sorted((TRAIN, TEST, TRUTH))
+    assert len(source.table().labels) == CLASSES * (TRACKS * FRAMES + TESTS)
+
+
+def test_too_little_room_for_records_is_said_before_any_is_written(source, home, monkeypatch):
+    needed = archives.unpacked_size(source.layout.archives, home / "archives")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 10_000_000 + needed - 1))
+    with pytest.raises(OSError, match="MB are free. Free some space, or set KD_HOME"):
+        source.table()
+    assert [path.name for path in files_of(home)] == sorted((TRAIN, TEST, TRUTH))
 
 
 def test_other_archives_replace_the_cache(prepared, official, monkeypatch, tmp_path, capsys):
@@ -364,6 +438,11 @@ DAMAGES = {
         lambda path: rewrite(path, lambda name, data: (name, data.replace(b";18;42\n", b";18;43\n"))),
         "class 43, outside 0..42",
     ),
+    "row doubled": (
+        TRUTH,
+        lambda path: rewrite(path, lambda name, data: (name, data.replace(b"00051.ppm;", b"00050.ppm;"))),
+        "GT-final_test.csv lists 00050.ppm twice",
+    ),
     "too few": (
         TRUTH,
         lambda path: rewrite(path, lambda name, data: (name, data[: data.index(b"00050.ppm")])),
@@ -397,8 +476,7 @@ def test_entry_outside_its_folder_is_refused(tmp_path, name):
         archives.open_archive(tmp_path / "bad.zip")
 
 
-def test_damaged_pixels_are_found_while_reading(official, tmp_path, home):
-    shutil.copytree(official, home / "archives")
+def test_damaged_pixels_are_found_while_reading(source, home):
     path = home / "archives" / TEST
     with zipfile.ZipFile(path) as archive:
         info = archive.getinfo("GTSRB/Final_Test/Images/00040.ppm")
@@ -406,7 +484,6 @@ def test_damaged_pixels_are_found_while_reading(official, tmp_path, home):
     middle = info.header_offset + 30 + len(info.filename) + info.compress_size // 2
     data[middle : middle + 40] = bytes(40)
     path.write_bytes(data)
-    source = photos.ArchiveSource("gtsrb", home / "archives", home / "datasets", layout_of(official))
     with pytest.raises(ValueError, match="00040.ppm is damaged") as error:
         source.table()
     assert TEST in str(error.value)
@@ -555,6 +632,33 @@ def test_changed_folder_is_read_again(home, tmp_path):
     assert sum(map(len, after.splits.values())) == sum(map(len, before.splits.values())) + 1
 
 
+def test_folder_that_changes_while_it_is_read_is_loaded_and_read_again_the_next_time(home, tmp_path, monkeypatch):
+    folder = make_folder(tmp_path / "own")
+    read = FolderSource.pixels
+
+    def pixels_of_a_folder_that_grows(self, *arguments):
+        Image.new("RGB", (9, 9), "red").save(folder / "circle" / "new.png")
+        return read(self, *arguments)
+
+    monkeypatch.setattr(FolderSource, "pixels", pixels_of_a_folder_that_grows)
+    assert sum(map(len, datasets.load_dataset(folder, image_size=16).splits.values())) == 20
+    assert sum(map(len, datasets.load_dataset(folder, image_size=16).splits.values())) == 21
+
+
+def test_what_is_kept_below_a_folder_of_images_is_none_of_them(tmp_path, monkeypatch, capsys):
+    folder = make_folder(tmp_path / "own")
+    monkeypatch.setenv("KD_HOME", str(folder / "kept"))
+    first = datasets.load_dataset(folder, image_size=16)
+    assert first.class_names == ("circle", "square") and "preparing" in capsys.readouterr().out
+    assert datasets.load_dataset(folder, image_size=16).fingerprint == first.fingerprint
+    assert "preparing" not in capsys.readouterr().out
+
+
+def test_a_folder_of_images_may_lie_where_things_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("KD_HOME", str(tmp_path))
+    assert datasets.load_dataset(make_folder(tmp_path / "own"), image_size=16).class_names == ("circle", "square")
+
+
 def test_images_with_a_csv_are_read_and_missing_ones_reported(home, tmp_path, capsys):
     folder = make_folder(tmp_path / "own", per_class=8)
     for path in folder.rglob("*.png"):
@@ -577,6 +681,7 @@ def test_images_with_a_csv_are_read_and_missing_ones_reported(home, tmp_path, ca
         ({"a.csv": b"name,class\n"}, "columns filename and label"),
         ({"a.csv": b"filename,label\nx.png,1\n", "b.csv": b""}, "2 CSV files"),
         ({"a.csv": b"filename,label\nx.png,1\nx.png,2\n", "x.png": b""}, "two labels"),
+        ({"a.csv": "filename,label\ncafé.png,1\n".encode("latin-1")}, "own.a.csv cannot be read.*save it as UTF-8"),
         ({"a/1.png": b"", "b/1.png": b""}, "split is empty"),
     ],
 )

@@ -4,11 +4,14 @@ import errno
 import os
 import shutil
 import threading
+import zipfile
+import zlib
 from types import SimpleNamespace
 
 import pytest
 
-from kd_lib.files import lock, write_json, writing
+from kd_lib import files
+from kd_lib.files import is_damage, lock, write_json, writing
 
 
 def names(folder):
@@ -79,6 +82,30 @@ def test_who_comes_second_waits_until_the_first_is_done(tmp_path):
     assert entered.wait(10)
     thread.join()
     assert names(tmp_path) == []
+
+
+def test_what_another_process_is_writing_stays_and_what_a_killed_one_left_goes(tmp_path):
+    left = tmp_path / ".writing-abcdefghold.json"
+    left.write_text("half")
+    day_before = left.stat().st_mtime - files.ABANDONED - 60
+    os.utime(left, (day_before, day_before))
+    with writing(tmp_path / "file.txt") as temporary:
+        temporary.write_text("whole")
+        with lock(tmp_path):
+            assert temporary.exists() and not left.exists()
+    assert (tmp_path / "file.txt").read_text() == "whole" and names(tmp_path) == ["file.txt"]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EIO])
+def test_what_the_machine_refuses_is_no_damage_of_the_file(number):
+    assert not is_damage(OSError(number, os.strerror(number))) and not is_damage(MemoryError())
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError(), EOFError(), KeyError("0000"), zlib.error(), zipfile.BadZipFile(), OSError("no HDF5 file")]
+)
+def test_what_a_reader_does_not_understand_is_damage(error):
+    assert is_damage(error) and is_damage(FileNotFoundError(errno.ENOENT, "a part is missing"))
 
 
 def test_an_error_gives_the_folder_free(tmp_path):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -313,6 +314,18 @@ def test_a_damaged_checkpoint_is_reported_and_training_starts_anew(damage, inter
     assert "checkpoint cannot be used" in capsys.readouterr().out
     assert begun == [0, 1] and np.isfinite(run.history["loss"]).all()
     assert not list(home.rglob("checkpoint*"))
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_kept_for_later(interrupted, monkeypatch, home):
+    before = files(home)
+    with monkeypatch.context() as patch:
+        patch.setattr(Distiller, "load_weights", Mock(side_effect=OSError(errno.EMFILE, "Too many open files")))
+        with pytest.raises(OSError, match="Too many open files"):
+            train(network(seed=5))
+    assert files(home) == before
+    begun = epochs_begun(monkeypatch)
+    train(network(seed=5))
+    assert begun == [1]
 
 
 def test_a_training_with_a_projector_goes_on_as_if_it_had_not_been_stopped(monkeypatch, home):

@@ -134,6 +134,20 @@ def note_differences(archives, folder):
     return notes
 
 
+def unpacked_size(archives, folder):
+    """Return the bytes that the archives' entries have together: records of photographs take about as many.
+
+    Args:
+        archives: iterable of `Archive`.
+        folder: where they lie.
+    """
+    total = 0
+    for archive in archives:
+        with open_archive(Path(folder) / archive.name) as opened:
+            total += sum(entry.file_size for entry in opened.infolist())
+    return total
+
+
 def open_archive(path):
     """Open a zip file for reading, refusing damaged ones and entries that point outside their folder.
 

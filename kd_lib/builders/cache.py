@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kd_lib.files import check_room, is_damage
+
 FORMAT = 2  # raise it when images of the same key are made in another way
 
 
@@ -29,6 +31,9 @@ def read(folder, signature, report=True):
     Returns:
         dict "images", "labels", "groups", "ids" (arrays; images memory-mapped), "meta" (dict); None if there is no
         cache, if it was made from another source, or if it is damaged (a warning says so).
+
+    Raises:
+        OSError: its files cannot be read just now.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -53,6 +58,8 @@ def read(folder, signature, report=True):
         if not 0 <= found["labels"].min() <= found["labels"].max() < len(meta["class_names"]):
             raise ValueError("labels.npy holds labels that are no class")
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        if not is_damage(error):
+            raise
         if report:
             warnings.warn(f"the cache {folder} is damaged and is built again: {error}", stacklevel=3)
         return None
@@ -74,15 +81,9 @@ def write(folder, meta, labels, groups, ids, pixels):
     """
     folder = Path(folder)
     _check_counts(meta)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     size, total = meta["image_size"], len(labels)
-    needed, free = total * size * size * 3, shutil.disk_usage(folder.parent).free
     # Checked before: writing to a memory map on a full disk kills the process instead of raising an error.
-    if needed > free - 10_000_000:
-        raise OSError(
-            f"{folder} needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free. Free some space, or set KD_HOME "
-            "to a folder on another disk"
-        )
+    check_room(folder.parent, total * size * size * 3)
     prefix = f".new-{folder.name}-"
     for left_over in folder.parent.glob(prefix + "*"):
         shutil.rmtree(left_over, ignore_errors=True)  # from a killed run: who writes holds the lock

@@ -7,12 +7,14 @@ only. Each image is its own group: photographs of one object are not recognised 
 
 import csv
 import hashlib
+import io
 from pathlib import Path
 
 import numpy as np
 
 from kd_lib.builders import Table, pixels
 from kd_lib.builders.progress import Progress
+from kd_lib.scale import home
 
 BATCH = 32
 SHOWN = 5  # files named in a report
@@ -30,7 +32,10 @@ class FolderSource:
         self.name = self.folder.name
 
     def _files(self):
-        found = (path for path in self.folder.rglob("*") if path.is_file())
+        found = [path for path in self.folder.rglob("*") if path.is_file()]
+        kept = home().resolve()
+        if kept.is_relative_to(self.folder) and kept != self.folder:  # what is made of the images is none of them
+            found = [path for path in found if not path.is_relative_to(kept)]
         return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(self.folder).parts))
 
     def content(self, meta):
@@ -85,22 +90,25 @@ class FolderSource:
         for path in self._files():
             by_name.setdefault(path.name, []).append(path)
         listed, missing = {}, []
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            if not {"filename", "label"} <= set(reader.fieldnames or ()):
-                raise ValueError(f"{table} needs the columns filename and label; it has {reader.fieldnames}")
-            for row in reader:
-                name, label = (row["filename"] or "").strip(), (row["label"] or "").strip()
-                if not name or not label:
-                    raise ValueError(f"line {reader.line_num} of {table} needs a filename and a label; it has {row}")
-                path = (self.folder / name).resolve()
-                if not path.is_file():  # a bare name may stand for a file in a subfolder, if it is the only one
-                    same = by_name.get(name, [])
-                    path = same[0] if len(same) == 1 else path
-                if not path.is_file() or not path.is_relative_to(self.folder):
-                    missing.append(name)
-                elif listed.setdefault(path, label) != label:
-                    raise ValueError(f"{table} gives {name} two labels: {listed[path]} and {label}")
+        try:
+            text = table.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{table} cannot be read ({error}); save it as UTF-8") from error
+        reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+        if not {"filename", "label"} <= set(reader.fieldnames or ()):
+            raise ValueError(f"{table} needs the columns filename and label; it has {reader.fieldnames}")
+        for row in reader:
+            name, label = (row["filename"] or "").strip(), (row["label"] or "").strip()
+            if not name or not label:
+                raise ValueError(f"line {reader.line_num} of {table} needs a filename and a label; it has {row}")
+            path = (self.folder / name).resolve()
+            if not path.is_file():  # a bare name may stand for a file in a subfolder, if it is the only one
+                same = by_name.get(name, [])
+                path = same[0] if len(same) == 1 else path
+            if not path.is_file() or not path.is_relative_to(self.folder):
+                missing.append(name)
+            elif listed.setdefault(path, label) != label:
+                raise ValueError(f"{table} gives {name} two labels: {listed[path]} and {label}")
         _report(f"{table.name} lists", missing, "that are not in the folder")
         return sorted(listed.items())
 

@@ -110,7 +110,7 @@ _TEST_GROUPS = 10_000_000  # above all of training
 def _gtsrb(layout, folder):
     training, testing, truth = (folder / archive.name for archive in layout.archives)
     photos = _class_folders(layout, training, layout.train)
-    test = []
+    test = {}
     with open_archive(testing) as images, open_archive(truth) as labels:
         entries = {name.rsplit("/", 1)[-1]: name for name in _images(images)}
         tables = [name for name in labels.namelist() if name.endswith(".csv")]
@@ -118,10 +118,12 @@ def _gtsrb(layout, folder):
         for name, label, roi in _rows(labels, tables[0], layout.classes):
             if name not in entries:
                 raise bad_archive(testing, f"{name}, listed in {truth.name}, is not there")
-            test.append(Photo(testing.name, entries[name], name, label, _TEST_GROUPS + len(test), roi))
+            if name in test:
+                raise bad_archive(truth, f"{tables[0]} lists {name} twice")
+            test[name] = Photo(testing.name, entries[name], name, label, _TEST_GROUPS + len(test), roi)
         _count(truth, len(test), layout.test, "labels")
         _count(testing, len(entries), layout.test, "images")
-    return {"train": photos, "test": test}
+    return {"train": photos, "test": list(test.values())}
 
 
 def _btsc(layout, folder):

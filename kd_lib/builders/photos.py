@@ -4,9 +4,11 @@ A builder writes the photographs once (KD_HOME/datasets/tfds/), each at its own 
 then decoded from its records on a few threads. TensorFlow is imported inside the functions that need records.
 """
 
+import contextlib
 import hashlib
 import importlib
 import json
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -15,10 +17,30 @@ import numpy as np
 
 from kd_lib.builders import Table, layouts, pixels
 from kd_lib.builders.progress import Progress
+from kd_lib.files import check_room
 
 BATCH = 256
 # name -> (module, builder class, layout)
 BUILDERS = {"gtsrb": ("gtsrb", "Gtsrb", layouts.GTSRB), "btsc": ("btsc", "Btsc", layouts.BTSC)}
+
+
+@contextlib.contextmanager
+def _plain_errors(doing, folder, advice):
+    """Raise what TensorFlow says of records that are damaged as ValueError, and of a disk as an OSError that helps."""
+    from tensorflow import errors
+
+    try:
+        yield
+    except (errors.OpError, RuntimeError) as error:
+        found = error if isinstance(error, errors.OpError) else error.__cause__  # TensorFlow Datasets wraps some
+        if isinstance(found, errors.DataLossError | errors.InvalidArgumentError | errors.NotFoundError):
+            raise ValueError(found.message) from error
+        if isinstance(found, errors.OpError):
+            raise OSError(
+                f"Could not {doing} {folder}: {found.message.rpartition('; ')[2]}. {advice}, then run the same command "
+                "again: what was finished before is kept."
+            ) from error
+        raise
 
 
 class RecordSource:
@@ -40,20 +62,37 @@ class RecordSource:
     def _download_and_prepare(self, builder, config=None):
         for left_over in Path(builder.data_dir).parent.glob("incomplete.*"):
             shutil.rmtree(left_over, ignore_errors=True)  # from a killed run
-        builder.download_and_prepare(download_config=config)
+        with _plain_errors("write", builder.data_dir, "Free some space or check permissions"):
+            builder.download_and_prepare(download_config=config)
         self.builder = builder
 
     def table(self):
-        """Return the `Table` of all photographs, in the order of the records."""
+        """Return the `Table` of all photographs, in the order of the records.
+
+        Raises:
+            OSError: records cannot be read just now, or not be written; what was there is kept.
+        """
         self.prepare()
         try:
             columns = self._read()
-        except Exception as error:  # TensorFlow raises its own error classes for damaged records
+        except (ValueError, KeyError) as error:
             warnings.warn(f"{self.builder.data_dir} is damaged and is built again: {error}", stacklevel=2)
-            shutil.rmtree(self.builder.data_dir)
-            self.prepare()
+            self._rebuild()
             columns = self._read()
         return Table(class_names=tuple(self.builder.info.features["label"].names), **columns)
+
+    def _rebuild(self):
+        """Prepare anew. The old records go when there are new ones: the archives may be gone, or the disk full."""
+        damaged = Path(self.builder.data_dir)
+        aside = damaged.parents[1] / f"damaged-{self.name}"
+        shutil.rmtree(aside, ignore_errors=True)  # from a killed run
+        os.replace(damaged, aside)
+        try:
+            self.prepare()
+        except BaseException:
+            os.replace(aside, damaged)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _read(self):
         """Read all records, images still encoded, and return the table's columns.
@@ -69,8 +108,9 @@ class RecordSource:
         self.batches, counts = [], []
         for split in ("train", "test"):
             info = self.builder.info.splits[split]
-            records = tf.data.TFRecordDataset([str(path) for path in info.filepaths]).batch(BATCH)
-            batches = list(records.map(lambda batch: tf.io.parse_example(batch, features)).as_numpy_iterator())
+            with _plain_errors("read", self.builder.data_dir, "Close other programs or check permissions"):
+                records = tf.data.TFRecordDataset([str(path) for path in info.filepaths]).batch(BATCH)
+                batches = list(records.map(lambda batch: tf.io.parse_example(batch, features)).as_numpy_iterator())
             counts.append(sum(len(batch["label"]) for batch in batches))
             if counts[-1] != info.num_examples:
                 raise ValueError(f"{counts[-1]} {split} records, not {info.num_examples}")
@@ -150,6 +190,7 @@ class ArchiveSource(RecordSource):
         if not builder.data_path.exists():
             for note in archives.note_differences(self.layout.archives, self.archives_dir):
                 print(note)
+            check_room(self.records_dir, archives.unpacked_size(self.layout.archives, self.archives_dir))
         tfds.disable_progress_bar()  # the builder shows one of its own instead of two nested ones
         try:
             self._download_and_prepare(builder)
