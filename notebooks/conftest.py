@@ -1,7 +1,8 @@
 """Settings for `pytest --nbval-lax notebooks`: every notebook and solution runs from top to bottom at smoke scale.
 
 Only cells tagged `nbval-check-output` have their output compared with the stored one; every other cell must only run
-without an error. A variable that is already set keeps its value: `KD_SCALE=laptop pytest --nbval-lax notebooks` works.
+without an error. A variable that is already set keeps its value: `KD_SCALE=laptop pytest --nbval-lax notebooks` works;
+`make test` sets them all, so that it is at smoke scale whatever the shell exports. An empty variable counts as not set.
 What the notebooks make (drawn signs, trained networks) goes to a fresh folder that is removed at the end: a test that
 loaded yesterday's networks would not notice that training is broken today. tests/test_notebooks.py checks the form.
 """
@@ -20,9 +21,9 @@ for name, value in {
     "KD_MOBILENET": "signs",
     "TF_CPP_MIN_LOG_LEVEL": "3",  # TensorFlow's start-up messages say nothing about the notebook
 }.items():
-    os.environ.setdefault(name, value)
+    os.environ[name] = os.environ.get(name) or value
 
-if "KD_HOME" not in os.environ:
+if not os.environ.get("KD_HOME"):
     os.environ["KD_HOME"] = tempfile.mkdtemp(
         prefix="kd_lib_notebooks_"
     )  # all notebooks share it: 04 loads 02's teacher
