@@ -34,6 +34,12 @@ test-unit test-notebooks: export OMP_NUM_THREADS = 1
 test-unit test-notebooks: export TF_NUM_INTRAOP_THREADS = 1
 test-unit test-notebooks: export TF_NUM_INTEROP_THREADS = 1
 
+# Whatever the shell exports: an empty KD_HOME is a fresh folder that goes again (notebooks/conftest.py).
+test-notebooks: export KD_SCALE = smoke
+test-notebooks: export KD_DATA = signs
+test-notebooks: export KD_MOBILENET = signs
+test-notebooks: export KD_HOME =
+
 test-unit: $(READY)  ## unit tests alone
 	$(BIN)/python -m pytest $(TWO) tests
 

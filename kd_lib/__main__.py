@@ -1,6 +1,7 @@
 """The command line: `python -m kd_lib COMMAND`. What each command does stands in `kd_lib.commands`."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -58,22 +59,22 @@ def _parser():
     train.add_argument("--replay", metavar="FOLDER", help="repeat the training that FOLDER/config.json describes")
     distill = add_data(add("distill", commands.distill, "train a student from the teacher, or load it"))
     for student in (train, distill):
-        student.add_argument("--width", type=float, default=0.25, help="of the student (default 0.25)")
-        student.add_argument("--seed", type=int, default=0)
+        student.add_argument("--width", type=_width, default=0.25, help="of the student (default 0.25)")
+        student.add_argument("--seed", type=_seed, default=0)
     evaluate = add_data(
         add("evaluate", commands.evaluate, "measure trained models on the test images and write their rows")
     )
     evaluate.add_argument("model", choices=["teacher", "student", "committee", "distilled"])
-    evaluate.add_argument("--width", type=float, default=0.25, help="of the student (default 0.25)")
-    evaluate.add_argument("--seed", type=int, help="one seed alone (default: all of the scale)")
+    evaluate.add_argument("--width", type=_width, default=0.25, help="of the student (default 0.25)")
+    evaluate.add_argument("--seed", type=_seed, help="one seed alone (default: all of the scale)")
     evaluate.add_argument("--on", metavar="DATA", help="take the test images of another data set, such as gtsrb")
     prune = add_data(add("prune", commands.prune, "take channels from a sparse student and let the teacher repair it"))
     prune.add_argument("--fraction", type=_share, default=0.5, help="share of the channels that goes (default 0.5)")
-    prune.add_argument("--width", type=float, default=0.25, help="of the student before (default 0.25)")
-    prune.add_argument("--seed", type=int, default=0)
+    prune.add_argument("--width", type=_width, default=0.25, help="of the student before (default 0.25)")
+    prune.add_argument("--seed", type=_seed, default=0)
     export = add_data(add("export", commands.export, "make the int8 file that predict and serve run, with its card"))
-    export.add_argument("--width", type=float, default=0.25, help="of the student (default 0.25)")
-    export.add_argument("--seed", type=int, default=0)
+    export.add_argument("--width", type=_width, default=0.25, help="of the student (default 0.25)")
+    export.add_argument("--seed", type=_seed, default=0)
     export.add_argument("--fraction", type=_share, default=0.0, help="share of the channels to prune first (default 0)")
     export.add_argument("--output", type=Path, help="the .tflite file (default: student.tflite in KD_HOME)")
     predict = subparsers.add_parser("predict", help="name the signs in pictures", description="Name signs in pictures.")
@@ -110,6 +111,20 @@ def _share(text):
     value = float(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"must lie in [0, 1). Received: {text}")
+    return value
+
+
+def _width(text):
+    value = float(text)
+    if not 0 < value < math.inf or round(64 * value) < 1:
+        raise argparse.ArgumentTypeError(f"must be positive and leave a channel (1/64 or more). Received: {text}")
+    return value
+
+
+def _seed(text):
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0. Received: {text}")
     return value
 
 

@@ -1,17 +1,43 @@
 """What a distiller and a training refuse, in words that say what to do."""
 
+import warnings
 from numbers import Real
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
+
+from kd_lib.losses import check_temperature
+from kd_lib.report import are_probabilities
+
+_NOISE_SIDE = 32  # pixels of a probe where a network takes images of any size
 
 
-def check_alpha(alpha):
-    """Return `alpha`, or raise ValueError where it does not lie in [0, 1]."""
-    if not isinstance(alpha, Real) or not 0.0 <= alpha <= 1.0:
+def as_number(name, value):
+    """Return a plain number, or the one in an array, tensor or variable without axes, as a float.
+
+    Raises:
+        ValueError: it is anything else; `name` is what the message calls it.
+    """
+    try:
+        if (isinstance(value, Real) and not isinstance(value, bool)) or getattr(value, "shape", None) == ():
+            return float(value)
+    except (TypeError, ValueError, NotImplementedError):  # what is symbolic has no value yet
+        pass
+    raise ValueError(f"{name} must be one number. Received: {value!r}")
+
+
+def as_alpha(value):
+    """Return alpha as a float, or raise ValueError where it is no number in [0, 1]."""
+    alpha = as_number("alpha", value)
+    if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"alpha is the weight of the label loss and must lie in [0, 1]. Received: {alpha!r}")
     return alpha
+
+
+def as_temperature(value):
+    """Return the temperature as a float, or raise ValueError where it is no positive, finite number."""
+    return check_temperature(as_number("temperature", value))
 
 
 def check_label_loss(loss):
@@ -24,11 +50,9 @@ def check_label_loss(loss):
     return loss
 
 
-def check_heads(student, teacher):
+def check_heads(student, teachers=()):
     """Raise ValueError where a network has no shape yet, does not answer logits, or the class counts differ."""
-    for role, network in (("student", student), ("teacher", teacher)):
-        if network is None:
-            continue
+    for role, network in (("student", student), *(("teacher", one) for one in teachers)):
         try:
             shape = network.output_shape
         except AttributeError as error:
@@ -39,14 +63,39 @@ def check_heads(student, teacher):
         if len(shape) != 2:
             raise ValueError(f"The {role} must answer logits [batch, classes]. Received: shape {shape}")
         head = _head(network)
-        softmax = getattr(head, "activation", None) is keras.activations.softmax
-        if softmax or type(head).__name__ == "Softmax":  # a layer or an operation of that name
+        kinds = (getattr(getattr(head, "activation", None), "__name__", ""), type(head).__name__)
+        for kind in ("softmax", "sigmoid"):  # of Keras or of TensorFlow; a layer, an operation or an activation
+            if kind in (name.lower() for name in kinds):
+                raise ValueError(
+                    f"The {role}'s last layer {head.name!r} is a {kind}, but distillation needs logits: remove it "
+                    "(Dense(classes) without activation)."
+                )
+        if _answers_probabilities(network):
             raise ValueError(
-                f"The {role}'s last layer {head.name!r} is a softmax, but distillation needs logits: remove it "
-                "(Dense(classes) without activation)."
+                f"The {role} {network.name!r} answers probabilities: whatever the image, none is below 0 and they add "
+                "up to 1. Distillation needs logits: take the softmax out of the network's end."
             )
-    if teacher is not None:
-        check_classes(student, teacher.output_shape[-1])
+        if role == "teacher":
+            check_classes(student, network.output_shape[-1])
+
+
+def _answers_probabilities(network):
+    """Whether a network's answers to four images of noise are probabilities; False where it cannot be asked that way.
+
+    It runs in inference mode: no statistics and no random state change. Log-probabilities are logits like others.
+    """
+    inputs = getattr(network, "inputs", None) or ()
+    if len(inputs) != 1:
+        return False
+    try:
+        shape = [_NOISE_SIDE if size is None else size for size in inputs[0].shape[1:]]
+        noise = np.random.default_rng(0).uniform(0, 255, (4, *shape))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras' on inputs that have a name
+            answers = network(ops.cast(noise, inputs[0].dtype), training=False)
+        return are_probabilities(ops.convert_to_numpy(ops.cast(answers, "float32")))
+    except Exception:  # what such images say nothing to may be a teacher all the same
+        return False
 
 
 def _head(network):
@@ -87,13 +136,34 @@ def check_one_device():
 
 def check_labels(model, dataset):
     """Raise ValueError where a split that a training reads is empty or holds labels outside the model's classes."""
-    classes = model.output_shape[-1]
     for part, chosen in (("training", dataset.train), ("validation", dataset.validation)):
         if len(chosen) == 0:
             raise ValueError(f"The {part} split of {dataset.name} is empty; load it with a larger limit.")
-        low, high = int(np.min(chosen.labels)), int(np.max(chosen.labels))
-        if low < 0 or high >= classes:
-            raise ValueError(
-                f"Labels must lie in 0..{classes - 1} for {model.name}, of {classes} logits. Received {part} labels "
-                f"from {low} to {high}."
-            )
+        _check_range(model, chosen.labels, part)
+
+
+def check_given_labels(distiller, y, part):
+    """Raise ValueError where `y`, or its "label", is an array or tensor of class numbers, one of which is no class.
+
+    Let pass: one-hot and other labels that are no class numbers, those of a single logit, the label loss's
+    `ignore_class`, and what is no array.
+    """
+    labels = y.get("label") if isinstance(y, dict) else y
+    if not hasattr(labels, "shape") or not hasattr(labels, "dtype") or distiller.student.output_shape[-1] == 1:
+        return
+    labels = ops.convert_to_numpy(labels)
+    if labels.dtype.kind in "iu" and labels.shape[1:] in ((), (1,)):
+        ignored = getattr(getattr(distiller, "label_loss", None), "ignore_class", None)
+        labels = labels[labels != ignored]
+        if labels.size:
+            _check_range(distiller.student, labels, part)
+
+
+def _check_range(model, labels, part):
+    classes = model.output_shape[-1]
+    low, high = int(np.min(labels)), int(np.max(labels))
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"Labels must lie in 0..{classes - 1} for {model.name}, of {classes} logits. Received {part} labels from "
+            f"{low} to {high}."
+        )

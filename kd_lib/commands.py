@@ -8,7 +8,7 @@ Left out: the options themselves (`kd_lib.__main__`).
 import contextlib
 from pathlib import Path
 
-from kd_lib.scale import REPOSITORY
+from kd_lib.scale import REPOSITORY, data_choice
 
 TEACHER_CARD = {
     "title": "The narrow teacher",
@@ -95,6 +95,8 @@ def distill(options, scale):
 
 def evaluate(options, scale):
     """Measure trained models on test images, and write their rows."""
+    if options.on:
+        data_choice(options.on)  # told before anything is prepared
     dataset = _dataset(scale, options)
     from kd_lib import course, datasets
 

@@ -8,8 +8,7 @@ augmented and cached (see `kd_lib.training`), the losses (`kd_lib.losses`), and 
 import keras
 from keras import ops
 
-from kd_lib import losses
-from kd_lib.checks import check_alpha, check_label_loss
+from kd_lib.checks import as_alpha, as_number, as_temperature, check_given_labels, check_label_loss
 from kd_lib.faculty import Faculty, logits_of
 from kd_lib.reduction import Average, as_targets, has_dict_target, unscaled, weight_of
 from kd_lib.saving import Saved
@@ -37,8 +36,8 @@ class Distiller(Saved, keras.Model):
         loss: name in `kd_lib.losses`; a function (student_logits, teacher_logits, temperature), or with `labels` as
             third parameter, -> [batch] or scalar; a dict {name or function: weight}, whose sum is taken; or None, if
             features are compared.
-        alpha: weight of the label loss, 0 to 1.
-        temperature: softening of both networks' answers, positive.
+        alpha: weight of the label loss, 0 to 1; a number, or an array, tensor or variable without axes.
+        temperature: softening of both networks' answers, positive; likewise.
         features: tuples (teacher layer, student layer, "hint" | "attention" | "rkd"), a weight may follow. Their losses
             are added to the distillation loss. Where a hint's widths differ, a trainable 1x1 projection joins them; it
             belongs to the distiller and is not part of the student.
@@ -46,7 +45,8 @@ class Distiller(Saved, keras.Model):
 
     Raises:
         ValueError: alpha outside [0, 1], temperature not positive, unknown loss or layer, a weight below 0, unequal
-            class counts, softmax head, features that cannot be compared.
+            class counts, a network that answers probabilities (each is asked once, with noise), features that cannot be
+            compared.
 
     Source: Hinton, Vinyals and Dean 2015, arXiv 1503.02531.
     """
@@ -69,8 +69,9 @@ class Distiller(Saved, keras.Model):
         # Keras tracks models that are attributes; through a closure the teacher stays out of weights and checkpoints,
         # and its `trainable` flag is nobody's business here.
         self._get_faculty = lambda: faculty
-        self._alpha = self._scalar("alpha", check_alpha(alpha))
-        self._temperature = self._scalar("temperature", losses.check_temperature(temperature))
+        alpha = as_alpha(alpha)
+        self._alpha = self._scalar("alpha", alpha)
+        self._temperature = self._scalar("temperature", as_temperature(temperature))
         self.label_tracker = keras.metrics.Mean(name="label_loss")
         self.distillation_tracker = keras.metrics.Mean(name="distillation_loss")
         self._plain, self._taught, self._distilling = alpha == 1, False, False
@@ -80,6 +81,11 @@ class Distiller(Saved, keras.Model):
         return self.add_weight(
             name=name, shape=(), dtype="float32", trainable=False, initializer=keras.initializers.Constant(value)
         )
+
+    def __setattr__(self, name, value):
+        if name in ("alpha", "temperature"):  # now: Keras would take a variable for a new part of this model
+            value = as_number(name, value)
+        super().__setattr__(name, value)
 
     @property
     def faculty(self):
@@ -98,7 +104,7 @@ class Distiller(Saved, keras.Model):
 
     @alpha.setter
     def alpha(self, value):
-        check_alpha(value)
+        value = as_alpha(value)
         if value < 1 and self._plain and self.teacher is None and self.train_function is not None and not self._taught:
             raise ValueError(
                 "alpha was 1 when training began, and there was no teacher: its step has no distillation loss that a "
@@ -114,7 +120,7 @@ class Distiller(Saved, keras.Model):
 
     @temperature.setter
     def temperature(self, value):
-        self._temperature.assign(losses.check_temperature(value))
+        self._temperature.assign(as_temperature(value))
 
     def build(self, input_shape=None):
         self.built = True
@@ -151,7 +157,11 @@ class Distiller(Saved, keras.Model):
         super().compile(optimizer=optimizer, metrics=metrics, **kwargs)
 
     def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
-        """Train as `keras.Model.fit` does; `class_weight` is refused where `y` is a dict."""
+        """Train as `keras.Model.fit` does; `class_weight` is refused where `y` is a dict.
+
+        Labels given as arrays, also in `validation_data`, are checked before the first step; those in a stream (tf.data
+        or keras.utils.PyDataset) are not looked through.
+        """
         self._plain = float(ops.convert_to_numpy(self._alpha)) == 1  # the variable may have been assigned directly
         if class_weight is not None and has_dict_target(x, y):
             raise ValueError(
@@ -160,11 +170,20 @@ class Distiller(Saved, keras.Model):
             )
         if getattr(self, "optimizer", None) is None:
             raise ValueError("Call compile(optimizer) before fit.")
+        check_given_labels(self, y, "training")
+        held_out = kwargs.get("validation_data")
+        if isinstance(held_out, list | tuple) and len(held_out) > 1:
+            check_given_labels(self, held_out[1], "validation")
         on_tensorflow = keras.backend.backend() == "tensorflow" and type(self) is Distiller
         if on_tensorflow and not getattr(self.optimizer, "built", True):
             with self.distribute_strategy.scope():  # made within the first step, it would be traced twice
                 self.optimizer.build(self.trainable_variables)
         return super().fit(x, y, *args, class_weight=class_weight, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """Measure the student as `keras.Model.evaluate` does; labels are checked as in `fit`."""
+        check_given_labels(self, y, "evaluation")
+        return super().evaluate(x, y, *args, **kwargs)
 
     if keras.backend.backend() == "tensorflow":  # the other backends have a loop of their own around compute_loss
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kd_lib.counting import count_macs, count_params  # noqa: F401  their home for callers is here
-from kd_lib.report import Report
+from kd_lib.report import Report, are_probabilities
 
 
 def _fitted(model, images):
@@ -71,7 +71,7 @@ def _logits(model, images, batch_size, role):
         raise ValueError(f"the {role}'s logits must have shape [{len(images)}, classes], got {logits.shape}")
     if not np.isfinite(logits).all():
         raise ValueError(f"the {role}'s logits hold nan or infinity: its training diverged; lower the learning rate")
-    if logits.min() >= 0 and np.allclose(logits.sum(axis=1), 1, atol=5e-3):
+    if are_probabilities(logits):
         raise ValueError(
             f"the {role} returns probabilities (rows sum to 1), logits are expected: "
             "take the softmax out of its last layer (activation=None)"

@@ -54,8 +54,7 @@ class Faculty:
         self.cached = tuple(one for one in found if _is_cached(one))
         self.models = () if self.cached else found
         self.weights = _shares(weights, len(found))
-        for one in found or (None,):
-            check_heads(student, None if _is_cached(one) else one)
+        check_heads(student, [one for one in found if not _is_cached(one)])
         for one in self.cached:
             check_classes(student, one.logits.shape[-1])
         self.terms, self.pairs, self.projectors = losses.terms(loss), read_pairs(features), []

@@ -12,6 +12,11 @@ import numpy as np
 from kd_lib.results import wilson_interval
 
 
+def are_probabilities(answers):
+    """Whether answers, an array [n, K], are probabilities where logits are expected: none below 0, rows sum to 1."""
+    return bool(answers.min() >= 0 and np.allclose(answers.sum(axis=1), 1, atol=5e-3))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Report:
     """What one model answered on one split; made by `evaluate`.

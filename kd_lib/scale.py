@@ -78,13 +78,26 @@ def home(environ=None):
     return Path(value).expanduser().resolve() if value else Path.home() / ".cache" / "kd_lib"
 
 
-_CHOICES = ("signs", "gtsrb", "btsc", "cifar10", "cifar100", "imagenet")
+def data_choice(choice):
+    """Return a data set's name as it is, a folder as an absolute path; ValueError for anything else."""
+    from kd_lib.builders import NAMES  # imports NumPy, which `import kd_lib` does without
+
+    return _choice(choice, NAMES, Path.is_dir, "data set", "the path of an existing folder (variable KD_DATA)")
 
 
-def _absolute(choice):
-    """A file or folder as an absolute path: notebooks run in a folder of their own. A name stays a name."""
+def _mobilenet_choice(choice):
+    names = ("imagenet", "signs")
+    return _choice(
+        choice, names, Path.is_file, "weights of MobileNetV2", "an existing weights file (variable KD_MOBILENET)"
+    )
+
+
+def _choice(choice, names, exists, kind, otherwise):
+    """A name as it is, a file or folder as an absolute path: notebooks run in a folder of their own."""
     path = Path(choice).expanduser()
-    return str(path.resolve()) if str(choice) not in _CHOICES and path.exists() else choice
+    if choice not in names and not exists(path):
+        raise ValueError(f"Unknown {kind} {str(choice)!r}. Choose one of: {', '.join(names)}, or {otherwise}.")
+    return choice if choice in names else str(path.resolve())
 
 
 @dataclass(frozen=True)
@@ -166,7 +179,7 @@ class Scale:
             name, data: what counts instead of KD_SCALE and KD_DATA, if not None.
 
         Raises:
-            ValueError: for an unknown scale; the message lists the valid ones.
+            ValueError: for an unknown scale, data set or choice of weights; the message lists the valid ones.
         """
         environ = os.environ if environ is None else environ
         return cls.named(
@@ -187,8 +200,8 @@ class Scale:
         if data not in ("signs", _SHIPPED):
             amounts |= {"drawn": 0, "teacher_drawn": 0}
         if mobilenet is not None:
-            amounts["mobilenet"] = _absolute(mobilenet)
-        return cls(name=name, data=_absolute(data), home=home_folder or home(), **amounts)
+            amounts["mobilenet"] = _mobilenet_choice(mobilenet)
+        return cls(name=name, data=data_choice(data), home=home_folder or home(), **amounts)
 
     def export(self):
         """Set the environment variables to this scale, for the processes that are started from here."""

@@ -71,6 +71,41 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(arguments, words, home,
     assert message.startswith("kd_lib: ") and "\n" not in message and all(word in message for word in words)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "student", "--width", "nan"], ["--width", "1/64", "nan"]),
+        (["distill", "--width", "-1"], ["--width", "positive", "-1"]),
+        (["evaluate", "student", "--width", "inf"], ["--width", "inf"]),
+        (["prune", "--width", "0.001"], ["--width", "1/64", "0.001"]),
+        (["export", "--width", "wide"], ["--width", "wide"]),
+        (["distill", "--seed", "-1"], ["--seed", "at least 0", "-1"]),
+        (["run", "--data", "gtrsb"], ["gtrsb", "signs, gtsrb, btsc, cifar10, cifar100", "folder"]),
+        (["results", "--data", "nosuch"], ["nosuch", "signs, gtsrb"]),
+        (["evaluate", "student", "--on", "nosuch"], ["nosuch", "signs, gtsrb"]),
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_cannot_be_meant_is_refused_before_anything_starts(arguments, words, home, monkeypatch, capsys):
+    def started(*arguments, **options):
+        raise AssertionError("started")
+
+    monkeypatch.setattr("kd_lib.datasets.load_dataset", started)
+    monkeypatch.setattr("kd_lib.walk.walk", started)
+    try:
+        code = main([*arguments, "--scale", "smoke"])
+    except SystemExit as stopped:
+        code = stopped.code
+    message = capsys.readouterr().err
+    assert code == 2 and all(word in message for word in words), message
+
+
+def test_weights_that_are_not_there_are_refused_before_anything_starts(home, monkeypatch, capsys):
+    monkeypatch.setenv("KD_MOBILENET", "imagenett")
+    assert main(["results"]) == 2
+    assert "'imagenett'. Choose one of: imagenet, signs" in capsys.readouterr().err
+
+
 def test_a_mistake_is_told_before_tensorflow_says_anything(home):
     for arguments in (["train"], ["evaluate", "distilled", "--data", "nosuch"]):
         command = [sys.executable, "-m", "kd_lib", *arguments]

@@ -1,5 +1,6 @@
 """Tests of kd_lib.Distiller. The promises of the first half are each shown to be broken by a defective version."""
 
+import functools
 import re
 
 import defective
@@ -9,7 +10,8 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-from kd_lib import Distiller, artifacts, losses
+from kd_lib import Distiller, artifacts, losses, models
+from kd_lib.recipe import SmoothedCrossentropy
 
 CLASSES = 5
 RATE = 0.5
@@ -715,6 +717,73 @@ def test_a_softmax_that_hides_is_refused(end):
         Distiller(network(), model)
 
 
+def shares(x):
+    return (ops.sigmoid(x) + 0.01) / ops.sum(ops.sigmoid(x) + 0.01, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda: layers.Dense(CLASSES, activation=ops.softmax),
+        lambda: layers.Dense(CLASSES, activation=tf.nn.softmax),
+        lambda: layers.Dense(CLASSES, activation=functools.partial(ops.softmax, axis=-1)),
+        lambda: layers.Dense(CLASSES, activation=shares),
+        lambda: layers.Lambda(lambda x: tf.nn.softmax(x)),
+    ],
+    ids=["operation", "of tensorflow", "partial", "by hand", "Lambda layer"],
+)
+def test_a_network_that_answers_probabilities_is_refused_on_either_side(end):
+    inputs = layers.Input((None, None, 3))
+    model = keras.Model(inputs, end()(layers.GlobalAveragePooling2D()(layers.Conv2D(CLASSES, 1)(inputs))))
+    for role, both in (("student", (model, None)), ("teacher", (network(), [network(seed=1), model]))):
+        with pytest.raises(ValueError, match=f"{role} '.*' answers probabilities.*needs logits|{role}.*is a softmax"):
+            Distiller(*both)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", tf.nn.sigmoid])
+def test_a_sigmoid_head_is_refused(activation):
+    with pytest.raises(ValueError, match="student's last layer .* is a sigmoid.*logits"):
+        Distiller(network(activation=activation))
+
+
+def test_logits_of_every_kind_are_accepted():
+    for logits in (
+        network(classes=2),
+        network(activation="log_softmax"),
+        models.committee([network(seed=1), network(seed=2)]),
+        network(activation=lambda x: 0.0 * x),
+        network(activation=lambda x: ops.abs(x)),
+    ):
+        Distiller(logits, logits)
+
+
+def test_networks_that_cannot_be_shown_noise_are_not_asked():
+    one, two = layers.Input((4,), name="one"), layers.Input((4,), name="two")
+    words = layers.Input((4,), dtype="int32")
+    letters = layers.Input((), dtype="string")
+    for inputs, features in (
+        ({"one": one}, one),
+        ([one, two], layers.Add()([one, two])),
+        (words, layers.Flatten()(layers.Embedding(3, 2)(words))),
+        (letters, layers.Embedding(3, 2)(layers.StringLookup(vocabulary=["a"])(letters))),
+    ):
+        Distiller(keras.Model(inputs, layers.Dense(CLASSES)(features)))
+
+
+def test_each_network_is_asked_once_and_stays_as_it_was():
+    counters = Counting(), Counting()
+    student, teacher = (network(seed, extra=[layers.Dropout(0.5), one]) for seed, one in enumerate(counters))
+    before, runs = [values(one) for one in (student, teacher)], [counter.runs for counter in counters]
+    states = [np.array(layer.seed_generator.state) for layer in student.layers if isinstance(layer, layers.Dropout)]
+    drawn = np.random.get_state()[1].copy()
+    Distiller(student, teacher)
+    assert [counter.runs - old for counter, old in zip(counters, runs, strict=True)] == [1, 1]
+    assert not changed(before[0], student) and not changed(before[1], teacher)
+    after = [np.array(layer.seed_generator.state) for layer in student.layers if isinstance(layer, layers.Dropout)]
+    np.testing.assert_array_equal(states, after)
+    np.testing.assert_array_equal(drawn, np.random.get_state()[1])
+
+
 def test_a_student_without_a_shape_is_refused():
     with pytest.raises(ValueError, match="The student .* has no output shape yet: use a Functional model"):
         Distiller(keras.Sequential([layers.Dense(CLASSES)]))
@@ -753,6 +822,87 @@ def test_an_alpha_outside_0_to_1_is_refused_at_once_and_later(alpha):
     with pytest.raises(ValueError, match="alpha"):
         distiller.alpha = alpha
     assert float(distiller.alpha) == pytest.approx(0.1)
+
+
+SCALARS = {
+    "NumPy number": np.float32, "array": np.array, "tensor": tf.constant, "variable": tf.Variable,
+    "Keras variable": keras.Variable, "bfloat16": lambda value: tf.constant(value, tf.bfloat16),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SCALARS.values(), ids=SCALARS)
+def test_settings_may_be_scalars_of_every_kind_and_are_checked(kind):
+    distiller = Distiller(network(), alpha=kind(0.25), temperature=kind(2.0))
+    weights = len(distiller.weights)
+    assert (float(distiller.alpha), float(distiller.temperature)) == (0.25, 2.0)
+    distiller.alpha, distiller.temperature = kind(0.5), kind(8.0)
+    assert (float(distiller.alpha), float(distiller.temperature)) == (0.5, 8.0) and len(distiller.weights) == weights
+    for name, wrong, message in (("alpha", -0.5, r"\[0, 1\]. Received: -0.5"), ("temperature", -1.0, "Received: -1.0")):
+        with pytest.raises(ValueError, match=message):
+            Distiller(network(), **{name: kind(wrong)})
+        with pytest.raises(ValueError, match=message):
+            setattr(distiller, name, kind(wrong))
+    assert (float(distiller.alpha), float(distiller.temperature)) == (0.5, 8.0)
+
+
+def test_settings_are_changed_in_place_and_checked():
+    distiller = Distiller(network(), alpha=0.5, temperature=4.0)
+    distiller.alpha = distiller.alpha * 0.5
+    distiller.temperature -= 1
+    with pytest.raises(ValueError, match="temperature.*positive.*-2.0"):
+        distiller.temperature = distiller.temperature - 5
+    assert (float(distiller.alpha), float(distiller.temperature)) == (0.25, 3.0)
+
+
+@pytest.mark.parametrize("value", [[4.0], np.array([4.0]), None, "4", True, 1j, keras.KerasTensor(())], ids=repr)
+def test_settings_that_are_no_single_number_are_refused(value):
+    distiller = Distiller(network())
+    for name in ("alpha", "temperature"):
+        with pytest.raises(ValueError, match=f"{name} must be one number. Received"):
+            Distiller(network(), **{name: value})
+        with pytest.raises(ValueError, match=f"{name} must be one number. Received"):
+            setattr(distiller, name, value)
+
+
+# Labels that are no class
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        np.asarray,
+        tf.constant,
+        lambda y: y[:, None],
+        lambda y: {"label": y, "teacher_logits": np.zeros((12, CLASSES), np.float32)},
+    ],
+    ids=["array", "tensor", "column", "dict"],
+)
+def test_labels_that_are_no_class_are_refused_before_the_first_step(form):
+    wrong = labels()
+    wrong[:2] = -1, 99
+    distiller = compiled(Distiller, network(), network(seed=1), label_loss=SmoothedCrossentropy())
+    before = values(distiller.student)
+    message = r"Labels must lie in 0..4 for functional.*, of 5 logits. Received {} labels from -1 to 99"
+    with pytest.raises(ValueError, match=message.format("training")):
+        distiller.fit(images(), form(wrong), verbose=0)
+    with pytest.raises(ValueError, match=message.format("validation")):
+        distiller.fit(images(), labels(), validation_data=(images(), form(wrong)), verbose=0)
+    with pytest.raises(ValueError, match=message.format("evaluation")):
+        distiller.evaluate(images(), form(wrong), verbose=0)
+    assert not changed(before, distiller.student)
+
+
+def test_labels_that_are_no_class_numbers_and_those_to_ignore_are_let_through():
+    one_hot = np.eye(CLASSES, dtype=np.int32)[labels()]
+    hot = compiled(Distiller, network(), network(seed=1), label_loss=keras.losses.CategoricalCrossentropy(True))
+    hot.fit(images(), one_hot, validation_data=(images(), one_hot), verbose=0)
+    some = np.where(np.arange(12) < 3, -1, labels())
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+    ignoring = compiled(Distiller, network(), network(seed=1), label_loss=loss, metrics=[])
+    assert np.isfinite(ignoring.fit(images(), some, verbose=0).history["loss"]).all()
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    single = compiled(Distiller, network(classes=1), options={"alpha": 1.0}, label_loss=loss, metrics=[])
+    single.fit(images(), labels()[:, None] % 2, verbose=0)
 
 
 def test_arguments_that_do_not_exist_are_refused_with_what_to_do():

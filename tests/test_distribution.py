@@ -61,6 +61,12 @@ for case in {CASES!r}:
         found[f"{{case}}/weight/{{number}}"] = value
     for name, values in logs.items():
         found[f"{{case}}/log/{{name}}"] = values
+with strategy.scope():
+    whole = network(1)
+    try:
+        Distiller(network(0), keras.Model(whole.inputs, layers.Lambda(tf.nn.softmax)(whole.outputs[0])))
+    except ValueError as error:
+        found["refused"] = str(error)
 np.savez(target, **found)
 """
 
@@ -97,6 +103,10 @@ def test_two_replicas_show_the_metrics_of_one(case, numbers):
     assert {name.split("/")[-1] for name in one} >= {"loss", "label_loss", "accuracy"} and set(one) == set(two)
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, rtol=1e-4, err_msg=name)
+
+
+def test_a_teacher_that_answers_probabilities_is_refused_within_a_strategy(numbers):
+    assert all("answers probabilities" in str(found["refused"]) for found in numbers.values())
 
 
 @pytest.mark.parametrize("case", PER_REPLICA)

@@ -207,6 +207,29 @@ def test_two_devices_make_the_update_of_one(cached, loss):
         np.testing.assert_allclose(one, two, atol=1e-5)
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_network_that_answers_probabilities_is_refused(devices):
+    whole = network()
+    softmax = keras.Model(whole.inputs, layers.Lambda(lambda x: jax.nn.softmax(x))(whole.outputs[0]))
+    spread = keras.distribution.DataParallel(devices=["cpu:0", "cpu:1"])
+    keras.distribution.set_distribution(spread if devices == 2 else None)
+    try:
+        with pytest.raises(ValueError, match="teacher .* answers probabilities"):
+            Distiller(network(), softmax)
+    finally:
+        keras.distribution.set_distribution(None)
+
+
+def test_settings_may_be_arrays_and_labels_are_checked():
+    distiller = compiled(network(), network(seed=1), alpha=jax.numpy.array(0.5), temperature=np.array(2.0))
+    distiller.alpha = distiller.alpha * 0.5
+    with pytest.raises(ValueError, match="temperature.*positive.*-3.0"):
+        distiller.temperature = distiller.temperature - 5
+    assert (float(distiller.alpha), float(distiller.temperature)) == (0.25, 2.0)
+    with pytest.raises(ValueError, match="Labels must lie in 0..4 .*training labels from 0 to 99"):
+        distiller.fit(images(), jax.numpy.array(labels()).at[0].set(99).at[1].set(0), verbose=0)
+
+
 def test_the_recipe_is_refused_on_two_devices():
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=["cpu:0", "cpu:1"]))
     try:

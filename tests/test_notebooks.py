@@ -455,12 +455,14 @@ def test_every_rule_is_shown_to_fail():
 def test_nbval_compares_checked_cells_alone_at_smoke_scale_and_ignores_stderr(tmp_path):
     pytest.importorskip("nbval")
     show = "import os\nprint(os.environ['KD_SCALE'], os.environ['KD_DATA'], os.environ['KD_MOBILENET'])"
+    show += "\nassert os.environ['KD_HOME']"
     warn = "import sys\nprint('a library warns', file=sys.stderr)\nprint(1)"
     right = [code(show, "smoke signs signs\n", tag="nbval-check-output"), code(warn, "1\n", tag="nbval-check-output")]
     nbformat.write(good(*right, code("print(2)", "another scale printed 3\n")), tmp_path / "right.ipynb")
     nbformat.write(good(code("print(1)", "2\n", tag="nbval-check-output")), tmp_path / "wrong.ipynb")
     shutil.copy(FOLDER / "conftest.py", tmp_path)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("KD_", "PYTEST_"))}
+    environment |= {"KD_SCALE": "", "KD_HOME": ""}  # as good as none
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "."]
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert "wrong.ipynb::Cell 1" in run.stdout and "1 failed, 5 passed" in run.stdout, run.stdout + run.stderr

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kd_lib import results
+from kd_lib.results.rows import side_of
 
 
 def make_row(model="student-0.25", method="plain", seed=0, errors=2, size=100, **fields):
@@ -134,12 +135,16 @@ def test_merge_publishes_rows_and_comparisons_and_keeps_the_rest(tmp_path):
     for other in ({"scale": "smoke"}, {"dataset": "signs"}):
         results.append(make_row(**other), run)
         results.add_comparison(make_row(method="kd", **other), make_row(**other), DIFFERENCE, run)
+    results.append(make_row(method="kd"), run)
     results.add_comparison(make_row(method="kd"), make_row(), DIFFERENCE, run)
     for _ in range(2):
         results.merge(run, published, scale="full", dataset="gtsrb")
     document = results.load(published)
     found = [(row["model"], row["dataset"], row["test_errors"]) for row in document["rows"]]
-    assert found == [("teacher-16", "gtsrb", 2), ("student-0.25", "gtsrb", 4), ("student-0.25", "gtsrb to btsc", 3)]
+    assert found == [
+        ("teacher-16", "gtsrb", 2), ("student-0.25", "gtsrb", 4), ("student-0.25", "gtsrb to btsc", 3),
+        ("student-0.25", "gtsrb", 2),
+    ]  # fmt: skip
     assert len(document["comparisons"]) == 1, "what other scales and data sets left in the file is not published"
     with pytest.raises(FileNotFoundError, match="absent"):
         results.merge(tmp_path / "absent.json", published, scale="full", dataset="gtsrb")
@@ -164,6 +169,84 @@ def test_a_comparison_replaces_the_older_one_of_the_same_groups(tmp_path):
         results.add_comparison(make_row(), make_row(), {k: v for k, v in DIFFERENCE.items() if k != "low"}, path)
 
 
+def compared(path, **recipes):
+    """Put rows of three seeds of each method, of a recipe, and the comparison of both into a results file."""
+    for method, epochs in recipes.items():
+        for seed in range(3):
+            results.append(make_row(method=method, seed=seed, config={"epochs": epochs, "seed": seed}), path)
+    rows = [make_row(method=method, config={"epochs": epochs}) for method, epochs in recipes.items()]
+    results.add_comparison(*rows, DIFFERENCE, path)
+
+
+def sentences_shown(path):
+    document = results.load(path)
+    return results.table(document["rows"], document["comparisons"]).count("points of accuracy")
+
+
+@pytest.mark.parametrize("method", ["kd", "plain"])
+def test_a_row_of_another_recipe_drops_the_comparisons_of_its_group(tmp_path, method):
+    path = tmp_path / "results.json"
+    compared(path, kd=16, plain=16)
+    results.append(make_row(method=method, seed=1, config={"epochs": 16}), path)
+    results.append(make_row(method="dkd", config={"epochs": 32}), path)
+    untested = dict.fromkeys(("test_accuracy", "test_errors", "test_size", "wrong"))
+    results.append(make_row(method=method, seed=9, config={"epochs": 32}, **untested), path)
+    assert sentences_shown(path) == 1, "the same recipe, another method, no test"
+    results.append(make_row(method=method, config={"epochs": 32}), path)
+    assert results.load(path)["comparisons"] == []
+
+
+@pytest.mark.parametrize("method", ["kd", "plain"])
+def test_publishing_drops_comparisons_whose_rows_were_given_up(tmp_path, method):
+    run, published = tmp_path / "run.json", tmp_path / "results.json"
+    compared(published, kd=16, plain=16)
+    results.append(make_row(method=method, config={"epochs": 32}), run)
+    results.merge(run, published, scale="full", dataset="gtsrb")
+    assert results.load(published)["comparisons"] == []
+    compared(run, kd=32, plain=32)
+    results.merge(run, published, scale="full", dataset="gtsrb")
+    assert len(results.load(published)["comparisons"]) == sentences_shown(published) == 1
+
+
+def test_a_comparison_is_not_published_without_its_rows(tmp_path):
+    run, published = tmp_path / "run.json", tmp_path / "results.json"
+    compared(run, kd=16, plain=16)
+    document = results.load(run)
+    document["rows"] = [row for row in document["rows"] if row["method"] == "kd"]
+    run.write_text(json.dumps(document))
+    results.merge(run, published, scale="full", dataset="gtsrb")
+    assert len(results.load(published)["rows"]) == 3 and results.load(published)["comparisons"] == []
+
+
+def test_a_comparison_is_shown_beside_its_own_rows_alone(tmp_path):
+    path = tmp_path / "results.json"
+    compared(path, kd=16, plain=16)
+    document = results.load(path)
+    rows, comparisons = document["rows"], document["comparisons"]
+    assert sentences_shown(path) == 1
+    for others in (
+        rows[:3],
+        [row | {"config": {"epochs": 32}} for row in rows],
+        [*rows, make_row(seed=7, config={"epochs": 32})],
+        [*rows, make_row(seed=7, config={"epochs": 16}, size=200)],
+    ):
+        assert "points of accuracy" not in results.table(others, comparisons)
+
+
+def test_a_file_whose_comparisons_note_no_recipe_is_read_and_they_are_not_shown(tmp_path):
+    path = tmp_path / "results.json"
+    compared(path, kd=16, plain=16)
+    document = results.load(path)
+    for side in (document["comparisons"][0]["a"], document["comparisons"][0]["b"]):
+        del side["recipe"], side["test_size"]
+    path.write_text(json.dumps(document))
+    assert len(results.load(path)["comparisons"]) == 1 and sentences_shown(path) == 0
+    results.merge(path, tmp_path / "published.json", scale="full", dataset="gtsrb")
+    assert results.load(tmp_path / "published.json")["comparisons"] == []
+    compared(path, kd=16, plain=16)
+    assert len(results.load(path)["comparisons"]) == sentences_shown(path) == 1
+
+
 def test_summary_means_over_seeds_are_right():
     rows = [make_row(seed=seed, errors=errors) for seed, errors in ((2, 6), (0, 2), (1, 4))]
     (group,) = results.summarise(rows)
@@ -177,7 +260,7 @@ def test_table_orders_teacher_plain_distilled_and_says_what_was_compared():
     rows += [make_row(), make_row(model="mobilenet_v2", params=2_300_000), make_row(model="teacher-16", params=400_000)]
     rows += [make_row(model="committee", params=240_000), make_row(model="student-0.25-int8", params=79_000)]
     rows += [make_row(model="student-0.25-pruned", params=40_000), make_row(model="student-1.0", params=732_779)]
-    comparison = {"a": rows[0], "b": rows[3], **DIFFERENCE}
+    comparison = {"a": side_of(rows[0]), "b": side_of(rows[3]), **DIFFERENCE}
     text = results.table(rows, [comparison])
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     assert [(line[0], line[1]) for line in cells[2:]] == [

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import kd_lib
+from kd_lib import builders
 from kd_lib import scale as scale_module
 from kd_lib.scale import Scale
 
@@ -75,6 +76,29 @@ def test_a_folder_is_found_from_everywhere_and_a_name_stays_a_name(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     assert Scale.named("smoke", data="./my signs").data == str(tmp_path / "my signs")
     assert Scale.named("smoke", data="signs").data == "signs"
+
+
+def test_the_names_of_data_sets_are_those_that_can_be_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(builders, "NAMES", (*builders.NAMES, "mnist"))
+    (tmp_path / "mnist").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert [Scale.named("smoke", data=name).data for name in builders.NAMES] == list(builders.NAMES)
+
+
+@pytest.mark.parametrize(
+    ("variable", "values", "valid"),
+    [
+        ("KD_DATA", ("gtrsb", "imagenet", "./nowhere", "a_file"), "signs, gtsrb, btsc, cifar10, cifar100, or the path"),
+        ("KD_MOBILENET", ("imagenett", "gtsrb", "./nowhere.h5", "."), "imagenet, signs, or an existing weights file"),
+    ],
+)
+def test_an_unknown_choice_is_refused_at_once_with_the_valid_ones(variable, values, valid, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a_file").touch()
+    for value in values:
+        with pytest.raises(ValueError, match=f"Unknown .*'{value}'. Choose one of: {valid}.*{variable}"):
+            Scale.from_env({"KD_SCALE": "smoke", variable: value})
+    assert Scale.named("smoke", mobilenet="a_file").mobilenet == str(tmp_path / "a_file")
 
 
 def test_a_tilde_in_kd_home_is_expanded():

@@ -13,7 +13,7 @@ import keras
 
 from kd_lib.losses.features import attention_transfer, hint, rkd
 from kd_lib.losses.logits import average, dist, dkd, kd, standardized_kd  # noqa: F401
-from kd_lib.losses.numerics import check_temperature  # noqa: F401  the distiller finds it here
+from kd_lib.losses.numerics import check_temperature  # noqa: F401  kd_lib.checks finds it here
 
 LOSSES = {"kd": kd, "dkd": dkd, "dist": dist, "standardized_kd": standardized_kd}
 FEATURE_LOSSES = {"attention": attention_transfer, "hint": hint, "rkd": rkd}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kd_lib.files import lock, writing
 from kd_lib.results.environment import device
-from kd_lib.results.rows import GROUP, recipe, validate
+from kd_lib.results.rows import GROUP, contradicts, recipe, side_of, stands_on, validate
 
 _DIFFERENCE = ("difference", "low", "high", "errors", "excludes_zero")
 
@@ -66,8 +66,17 @@ def _put(rows, row, identity):
     rows.append(row)
 
 
+def _forget(document, rows):
+    """Drop the comparisons that were made from other rows than these of the same groups."""
+    document["comparisons"] = [
+        comparison for comparison in document["comparisons"] if not any(contradicts(row, comparison) for row in rows)
+    ]
+
+
 def append(row, path):
     """Add a row; an older row with the same model, method, teacher, dataset, crop, size, scale, refit and seed goes.
+
+    Comparisons that were made from rows of its group with another recipe go too.
 
     Args:
         row: what `make_row` returns.
@@ -85,10 +94,13 @@ def append(row, path):
                 row["command"] = old["command"]
                 row["agreement"] = old["agreement"] if row["agreement"] is None else row["agreement"]
         _put(document["rows"], row, (*GROUP, "seed"))
+        _forget(document, [row])
 
 
 def add_comparison(row_a, row_b, difference, path):
     """Record a paired difference between two groups of rows (all seeds of one model and method); replaces an older one.
+
+    The recipes of both rows are noted with it: where a group's rows have another one, it is not shown any more.
 
     Args:
         row_a: any row of the first group, e.g. distilled.
@@ -102,14 +114,17 @@ def add_comparison(row_a, row_b, difference, path):
     missing = [key for key in _DIFFERENCE if key not in difference]
     if missing:
         raise ValueError(f"a comparison needs the fields that evaluation.compare returns; missing {missing}")
-    groups = [{key: validate(row)[key] for key in GROUP} for row in (row_a, row_b)]
+    rows = [validate(row) for row in (row_a, row_b)]
     with _updating(path) as document:
-        _put(document["comparisons"], {"a": groups[0], "b": groups[1], **difference}, ("a", "b"))
+        _forget(document, rows)
+        comparison = {"a": side_of(rows[0]), "b": side_of(rows[1]), **difference}
+        _put(document["comparisons"], comparison, ("a", "b"))
 
 
 def merge(from_path, to_path, *, scale, dataset):
     """Publish a run: put its rows and comparisons into another file, replacing those of the same identity, and those
-    of the same group that were made with another recipe.
+    of the same group that were made with another recipe. A comparison is published where all rows of both its groups
+    are of its recipe.
 
     Args:
         from_path: the results file of the run; must exist.
@@ -136,8 +151,9 @@ def merge(from_path, to_path, *, scale, dataset):
         document["rows"] = [row for row in document["rows"] if recipe(row) in recipes.get(_group(row), {recipe(row)})]
         for row in rows:
             _put(document["rows"], validate(row), (*GROUP, "seed"))
+        _forget(document, rows)
         for comparison in source["comparisons"]:
-            if wanted(comparison["a"]):
+            if stands_on(comparison, rows):
                 _put(document["comparisons"], comparison, ("a", "b"))
 
 

@@ -1,5 +1,6 @@
 """One row of results.json: a trained model and seed, checked before it is written."""
 
+import hashlib
 import json
 
 from kd_lib.results.environment import environment
@@ -25,6 +26,33 @@ def recipe(row):
     of_the_seed = ("seed", "key", "start")  # a pruned network starts from that of its seed
     settings = {name: value for name, value in row["config"].items() if name not in of_the_seed}
     return json.dumps(settings, sort_keys=True)
+
+
+def side_of(row):
+    """Return what a comparison notes of the rows that it was made from: their group, recipe and test images."""
+    digits = hashlib.sha256(recipe(row).encode()).hexdigest()[:12]
+    return {key: row[key] for key in GROUP} | {"test_size": row["test_size"], "recipe": digits}
+
+
+def contradicts(row, comparison):
+    """Whether a tested row is of a group that a comparison is about, but of another recipe or tested on other images.
+
+    A comparison that was written before it noted recipes is contradicted by every row of its groups.
+    """
+    if row["test_size"] is None:
+        return False
+    side = side_of(row)
+    return any(
+        side != compared and all(side[key] == compared[key] for key in GROUP)
+        for compared in (comparison["a"], comparison["b"])
+    )
+
+
+def stands_on(comparison, rows):
+    """Whether both groups of a comparison are among the rows, and no row contradicts it."""
+    sides = [side_of(row) for row in rows]
+    both = comparison["a"] in sides and comparison["b"] in sides
+    return both and not any(contradicts(row, comparison) for row in rows)
 
 
 def validate(row):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kd_lib.files import writing
 from kd_lib.results.files import load, notebook_seconds
-from kd_lib.results.rows import GROUP, recipe
+from kd_lib.results.rows import GROUP, recipe, stands_on
 from kd_lib.scale import REPOSITORY
 
 _COLUMNS = (
@@ -136,7 +136,8 @@ def table(rows, comparisons=(), *, markdown=True):
 
     Args:
         rows: results rows (`load(path)["rows"]`).
-        comparisons: recorded comparisons (`load(path)["comparisons"]`).
+        comparisons: recorded comparisons (`load(path)["comparisons"]`); shown where both groups of rows that they were
+            made from are in the table, in that recipe alone.
         markdown: False gives aligned plain text for a terminal, without the columns Input, kB and MACs.
 
     Returns:
@@ -160,7 +161,8 @@ def table(rows, comparisons=(), *, markdown=True):
         notes = [
             _sentence(comparison)
             for comparison in comparisons
-            if (dataset, crop, scale) == tuple(comparison["a"][key] for key in ("dataset", "crop", "scale"))
+            if stands_on(comparison, rows)
+            and all(comparison["a"][key] == groups[0][key] for key in ("dataset", "crop", "scale", "test_size"))
         ]
         for count in sorted({group["drawn"] for group in groups} - {0}):
             names = dict.fromkeys(f"{group['model']} {group['method']}" for group in groups if group["drawn"] == count)
