@@ -44,6 +44,8 @@ _NESTED_DEFAULTS = {
     "gamma_constraint": None,
     "beta_constraint": None,
 }
+# Settings of a training that came later, with what holds where they are not named: they count where they differ.
+LATER = {"mixup": 0.0, "drawn": 0, "decay": "cosine"}
 # Layers of which the settings above say all; of Keras' others, every setting counts.
 _WELL_KNOWN = set(
     "InputLayer Conv2D DepthwiseConv2D Dense BatchNormalization ReLU Activation Softmax Concatenate Add Flatten "

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import keras
 from keras import ops
 
+from kd_lib.keys import LATER
 from kd_lib.views import fit_to
 
 
@@ -88,8 +89,7 @@ class Config:
 
     def facts(self):
         """Return what decides the result, as a dict; a setting that came later is named where it is used."""
-        later = {"mixup": 0.0, "drawn": 0, "decay": "cosine"}
-        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
+        return {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
 
 
 @keras.saving.register_keras_serializable("kd_lib")

@@ -303,6 +303,13 @@ def test_two_runs_stand_side_by_side(tmp_path):
     assert distilled.split() == ["student-0.25", "kd", "from", "teacher", "-", "-"] or "ours" in head
 
 
+def test_a_setting_that_came_later_is_the_same_recipe_whether_it_is_named_or_not():
+    old, new = ({"epochs": 3} | later for later in ({}, {"decay": "cosine", "drawn": 0}))
+    (group,) = results.summarise([make_row(seed=seed, config=config) for seed, config in enumerate((old, new))])
+    assert group["seeds"] == 2
+    assert len(results.summarise([make_row(config=old), make_row(seed=1, config=new | {"decay": "none"})])) == 2
+
+
 def test_publishing_replaces_rows_of_a_recipe_that_was_given_up(tmp_path):
     run, published = tmp_path / "run.json", tmp_path / "results.json"
     for seed in range(3):

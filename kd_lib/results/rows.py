@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+from kd_lib.keys import LATER
 from kd_lib.results.environment import environment
 
 _NUMBER, _NONE = (int, float), type(None)
@@ -24,7 +25,7 @@ _TEST = ("test_accuracy", "test_errors", "test_size", "wrong")
 def recipe(row):
     """Return how a row's network was trained, but for its seed, as text: only rows of one recipe may be averaged."""
     of_the_seed = ("seed", "key", "start")  # a pruned network starts from that of its seed
-    settings = {name: value for name, value in row["config"].items() if name not in of_the_seed}
+    settings = {name: value for name, value in (LATER | row["config"]).items() if name not in of_the_seed}
     return json.dumps(settings, sort_keys=True)
 
 
