@@ -113,7 +113,9 @@ def evaluate(model_or_tflite_path, split, *, teacher=None, batch_size=512):
         if teacher_logits.shape[1] != classes:
             raise ValueError(f"the model has {classes} classes but the teacher has {teacher_logits.shape[1]}")
         teacher_predictions = teacher_logits.argmax(axis=1)
-    return Report(logits, labels, np.asarray(split.ids), teacher_predictions)
+    groups = getattr(split, "groups", None)
+    groups = None if groups is None else np.asarray(groups)
+    return Report(logits, labels, np.asarray(split.ids), teacher_predictions, groups)
 
 
 def fit_temperature(report):
@@ -138,9 +140,11 @@ def fit_temperature(report):
 def compare(reports_a, reports_b, *, level=0.95, resamples=10_000, seed=0):
     """Difference of two methods on the same test images, with a paired bootstrap interval.
 
-    Seeds are averaged per image, then test images are drawn again with replacement. The interval says how far the
-    difference of these trained models depends on the choice of test images; the spread over seeds is reported beside
-    it in the results, not in it. Swapping the arguments flips every sign.
+    Seeds are averaged per image, then test images are drawn again with replacement: all images of a physical sign at
+    once, where the reports know them, because they fail together. (GTSRB's test does not tell: there each image counts
+    as its own sign, and the interval is narrower than the truth.) The interval says how far the difference of these
+    trained models depends on the choice of test images; the spread over seeds is reported beside it in the results, not
+    in it. Swapping the arguments flips every sign.
 
     Args:
         reports_a: a `Report`, or one per seed; their split must be the same and in the same order.
@@ -168,11 +172,15 @@ def compare(reports_a, reports_b, *, level=0.95, resamples=10_000, seed=0):
     right_a, right_b = (np.sum([report.right for report in group], axis=0) for group in groups)
     scores = right_a * seeds_b - right_b * seeds_a  # per image, in units of 1 / (seeds_a * seeds_b); exact integers
     sign = -1 if scores.sum() < 0 else 1  # draw for the better side, so that swapping gives the mirrored interval
-    # An image's score takes few values, and a resample's mean depends only on how often each was drawn: drawing these
-    # counts is the bootstrap itself, exactly, without 10,000 x n random indices.
-    values, counts = np.unique(sign * scores, return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(size, counts / size, size=resamples)
-    bounds = np.quantile(draws @ values, [(1 - level) / 2, (1 + level) / 2]) / (seeds_a * seeds_b)
+    signs = np.arange(size) if first.groups is None else np.unique(first.groups, return_inverse=True)[1]
+    images = np.bincount(signs)
+    scores = np.bincount(signs, sign * scores).astype(int)
+    # A sign has few kinds of score and size, and a resample's mean depends only on how often each kind was drawn:
+    # drawing these counts is the bootstrap itself, exactly, without 10,000 x n random indices.
+    kinds, counts = np.unique(np.stack([scores, images], axis=1), axis=0, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(len(images), counts / len(images), size=resamples)
+    means = size * (draws @ kinds[:, 0]) / (draws @ kinds[:, 1])
+    bounds = np.quantile(means, [(1 - level) / 2, (1 + level) / 2]) / (seeds_a * seeds_b)
     low, high = sorted(float(sign * bound) for bound in bounds)  # gain in right answers of a over b
     errors_a, errors_b = (float(np.mean([report.errors for report in group])) for group in groups)
     return {

@@ -26,12 +26,14 @@ class Report:
         labels: int64 [n], the true classes.
         ids: array [n], the ids of the images.
         teacher_predictions: int64 [n], the teacher's top classes, or None.
+        groups: array [n], which physical sign each image shows, or None: each its own.
     """
 
     logits: np.ndarray
     labels: np.ndarray
     ids: np.ndarray
     teacher_predictions: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     @functools.cached_property
     def _log_probabilities(self):

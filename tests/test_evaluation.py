@@ -216,6 +216,23 @@ def test_interval_of_compare_covers_a_known_difference_about_as_often_as_it_says
     assert 180 <= covered <= 199
 
 
+def test_images_of_one_physical_sign_are_drawn_together():
+    generator = np.random.default_rng(5)
+    signs = np.repeat(np.arange(60), generator.integers(5, 30, 60))
+    right_a, right_b = (np.repeat(generator.random(60) < share, np.bincount(signs)) for share in (0.9, 0.8))
+
+    def gap(groups):
+        return compare(*(dataclasses.replace(report_with_right(r), groups=groups) for r in (right_a, right_b)))
+
+    found, alone = gap(signs), gap(None)
+    totals, sizes = np.bincount(signs, right_a.astype(int) - right_b), np.bincount(signs)
+    drawn = np.random.default_rng(6).integers(0, 60, (10_000, 60))
+    explicit = 100 * totals[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    np.testing.assert_allclose([found["low"], found["high"]], np.quantile(explicit, [0.025, 0.975]), atol=0.5)
+    assert found["high"] - found["low"] > 3 * (alone["high"] - alone["low"])
+    assert gap(np.arange(len(signs))) == alone and found["difference"] == alone["difference"]
+
+
 def test_swapping_the_arguments_of_compare_flips_every_sign():
     generator = np.random.default_rng(4)
     a, b = ([report_with_right(generator.random(900) < share) for _ in range(3)] for share in (0.9, 0.93))
