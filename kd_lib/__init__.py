@@ -22,6 +22,7 @@ _HOME_OF = {
     "load_dataset": "datasets",
 }
 _MODULES = (
+    "abroad",
     "cache",
     "course",
     "datasets",

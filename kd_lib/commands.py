@@ -98,7 +98,7 @@ def evaluate(options, scale):
     if options.on:
         data_choice(options.on)  # told before anything is prepared
     dataset = _dataset(scale, options)
-    from kd_lib import course, datasets
+    from kd_lib import abroad, course, datasets
 
     common = {"dataset": dataset, "scale": scale}
     unusual = (f" --on {options.on}" if options.on else "") + _flags(options)
@@ -106,6 +106,8 @@ def evaluate(options, scale):
         common["command"] = f"python -m kd_lib evaluate {options.model} --data {scale.data}{unusual}"
     if options.on:
         common["test_data"] = datasets.load_dataset(options.on, limit=scale.limit, crop=options.crop)
+        if options.on == "btsc" and dataset.name in ("signs", "gtsrb"):
+            common["test_data"] = abroad.as_german(common["test_data"])
         if common["test_data"].num_classes != dataset.num_classes:
             classes = f"{dataset.num_classes} and {common['test_data'].num_classes}"
             raise ValueError(f"{dataset.name} and {options.on} must have the same classes; they have {classes}.")
@@ -116,14 +118,35 @@ def evaluate(options, scale):
     if options.model in ("teacher", "committee"):
         course.report(teacher, model=teacher.name, method="plain", **common)
     else:
+        reports = []
         for seed in scale.seeds if options.seed is None else (options.seed,):
             if options.model == "student":
                 found = course.plain(dataset, scale, seed, options.width, refit=options.refit)
                 method = "plain"
             else:
                 found, method = course.distilled(dataset, scale, seed, teacher, options.width), "kd"
-            course.report(found, model=course.student_name(options.width), method=method, teacher=teacher, **common)
+            measured = {"model": course.student_name(options.width), "method": method, "teacher": teacher}
+            reports.append(course.report(found, **measured, **common))
+        if options.model == "distilled" and options.seed is None:
+            _compare_with_plain(options, scale, dataset, reports, teacher, common.get("test_data", dataset))
     _show(scale, data=f"{dataset.name} to {options.on}" if options.on else None)
+
+
+def _compare_with_plain(options, scale, dataset, reports, teacher, tested):
+    """Keep the difference of distilled students and plain ones in the results, if the plain ones were measured too."""
+    from kd_lib import course, evaluation, results
+
+    label = dataset.name if tested is dataset else f"{dataset.name} to {tested.name}"
+    wanted = {"dataset": label, "scale": scale.name, "crop": options.crop, "refit": options.refit, "weights": None}
+    wanted["model"] = course.student_name(options.width)
+    rows = [row for row in results.load(scale.results)["rows"] if wanted.items() <= row.items()]
+    plain = {row["seed"]: row for row in rows if row["method"] == "plain"}
+    distilled = [row for row in rows if (row["method"], row["teacher"]) == ("kd", teacher.name)]
+    if not set(scale.seeds) <= set(plain):
+        return
+    runs = [course.plain(dataset, scale, seed, options.width, refit=options.refit) for seed in scale.seeds]
+    alone = [evaluation.evaluate(run.model, tested.test) for run in runs]
+    results.add_comparison(distilled[-1], plain[scale.seeds[-1]], evaluation.compare(reports, alone), scale.results)
 
 
 def pretrain(options, scale):

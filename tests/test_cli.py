@@ -133,13 +133,17 @@ def test_a_folder_of_ones_own_goes_all_the_way_to_the_table(home, folder, capsys
     assert "train" in capsys.readouterr().out
     assert main(["distill", "--committee", *choice]) == 0
     assert "student-0.25-kd-from-committee-seed0" in capsys.readouterr().out
-    for model in ("teacher", "student", "committee", "distilled"):
+    for model in ("teacher", "distilled", "student", "committee"):
         assert main(["evaluate", model, *choice]) == 0
-    assert main(["evaluate", "distilled", "--committee", *choice]) == 0
-    rows = results.load(home / "results.json")["rows"]
+        assert not results.load(home / "results.json")["comparisons"], "none without plain students"
+    for options in ([], ["--committee"]):
+        assert main(["evaluate", "distilled", *options, *choice]) == 0
+    rows, comparisons = results.load(home / "results.json").values()
+    assert [comparison["a"]["teacher"] for comparison in comparisons] == ["teacher", "committee"]
     assert {row["teacher"] for row in rows if row["method"] == "kd"} == {"teacher", "committee"}
     table = capsys.readouterr().out.rpartition("scale smoke")[2]
     assert all(word in table for word in ("teacher", "plain", "kd", "95 % interval", "Agrees with teacher %"))
+    assert "student-0.25 kd from committee against student-0.25 plain" in table
 
 
 def test_a_student_is_tested_on_other_images_than_it_learned_from(home, capsys):
