@@ -64,7 +64,7 @@ _AMOUNTS = {
         **{"recipe_epochs": 12, "recipe_seeds": (0, 1, 2, 3, 4)},
         **{"recipe_views": (1, 2, 4, 8, "online"), "recipe_losses": _LOSSES},
         **{"prune_fractions": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), "prune_epochs": 4},
-        **{"mobilenet": "imagenet", "mobilenet_size": 64, "mobilenet_limit": None, "mobilenet_epochs": (4, 1, 3)},
+        **{"mobilenet": "imagenet", "mobilenet_size": 64, "mobilenet_limit": None, "mobilenet_epochs": (12, 2, 10)},
         **{"quiz_scale": "laptop"},
     },
 }
