@@ -102,7 +102,7 @@ def evaluate(options, scale):
 
     common = {"dataset": dataset, "scale": scale}
     unusual = (f" --on {options.on}" if options.on else "") + _flags(options)
-    if unusual:  # else the notebooks make the same row
+    if unusual or options.model == "committee":  # else the notebooks make the same row
         common["command"] = f"python -m kd_lib evaluate {options.model} --data {scale.data}{unusual}"
     if options.on:
         common["test_data"] = datasets.load_dataset(options.on, limit=scale.limit, crop=options.crop)
@@ -269,6 +269,7 @@ def _publish(scale):
     keys = [row["config"].get("key") for row in rows]
     rows = [row for row in rows if results.COMMITTED.items() <= row.items()]
     if any(row["test_errors"] is not None for row in rows):
+        plots.use_style()
         plots.save(plots.errors_vs_params(rows), figures / "errors_against_parameters.png")
     for row in rows:
         for folder in artifacts.SHIPPED[1].glob(f"*-{row['config'].get('key')}"):

@@ -9,7 +9,7 @@ from kd_lib import abroad, signs
 from kd_lib.datasets import Dataset, Split
 
 
-def belgian(seed=0):
+def belgian():
     """A Dataset with the classes of BTSC: each image is of one value, its class, and shows pole number 3."""
 
     def split(count):

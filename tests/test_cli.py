@@ -140,6 +140,8 @@ def test_a_folder_of_ones_own_goes_all_the_way_to_the_table(home, folder, capsys
         assert main(["evaluate", "distilled", *options, *choice]) == 0
     rows, comparisons = results.load(home / "results.json").values()
     assert [comparison["a"]["teacher"] for comparison in comparisons] == ["teacher", "committee"]
+    (together,) = (row for row in rows if row["model"] == "committee")
+    assert "evaluate committee" in together["command"], "no notebook makes this row"
     assert {row["teacher"] for row in rows if row["method"] == "kd"} == {"teacher", "committee"}
     table = capsys.readouterr().out.rpartition("scale smoke")[2]
     assert all(word in table for word in ("teacher", "plain", "kd", "95 % interval", "Agrees with teacher %"))

@@ -8,7 +8,6 @@ import http.server
 import io
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -310,6 +309,7 @@ def test_records_that_cannot_be_read_now_are_kept(source, home, monkeypatch):
 
 
 def test_a_disk_that_fills_while_records_are_written_is_said_and_the_archives_are_kept(source, home):
+    resource = pytest.importorskip("resource")  # Windows has none
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # stands for the full disk
     try:

@@ -134,6 +134,13 @@ def test_title_of_the_hero_figure_is_computed_from_the_rows():
     assert {mark.name for mark in results.PUBLISHED} <= texts and {"teacher-16", "student-0.25"} <= texts
 
 
+def test_the_hero_figure_speaks_of_the_course_s_teacher_where_there_are_several():
+    rows = [row | ({"teacher": "teacher"} if row["method"] == "kd" else {}) for row in make_rows()]
+    others = [row | {"teacher": "committee", "test_errors": 1} for row in rows if row["method"] == "kd"]
+    titles = [plots.errors_vs_params(some).get_title(loc="left") for some in (others + rows, rows + others, rows)]
+    assert "85 distilled" in titles[0] and len(set(titles)) == 1
+
+
 def test_labels_of_the_hero_figure_do_not_cover_each_other():
     axes = plots.errors_vs_params(make_rows())
     boxes = [text.get_window_extent() for text in axes.texts]

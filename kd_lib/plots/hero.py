@@ -30,8 +30,11 @@ def _hero_title(groups, person):
     distilled = [group for group in groups if _kind(group) == "distilled"]
     if not distilled:
         return "Test errors against size"
-    # Chosen by size and method, never by its test errors.
-    smallest = min(distilled, key=lambda group: (group["params"], group["method"] != "kd", not group["refit"]))
+    # Chosen by size, method and teacher, never by its test errors.
+    smallest = min(
+        distilled,
+        key=lambda group: (group["params"], group["method"] != "kd", group["teacher"] != "teacher", not group["refit"]),
+    )
     twin = _plain_twin(smallest, groups)
     text = f"{_count(smallest['params'])} parameters: "
     text += f"{twin['errors']:.0f} errors alone, " if twin else ""
