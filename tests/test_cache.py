@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import time
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -163,6 +164,8 @@ def test_the_seconds_of_a_teacher_are_added_up_and_are_no_result(tmp_path, monke
     monkeypatch.setenv("KD_HOME", str(tmp_path / "home"))
     (note,) = (tmp_path / "home").rglob("seconds.json")
     note.write_text("1000")
+    fill = cache._fill
+    monkeypatch.setattr(cache, "_fill", lambda *args: (time.sleep(0.2), fill(*args)))  # the note keeps tenths
     cached(network, split(), table)
     assert cache.CachedLogits.open(note.parent).seconds > 1000
     note.write_text("")
