@@ -4,6 +4,7 @@ Execution itself is nbclient's, the pages are nbconvert's. A notebook that fails
 out: comparing outputs with the committed ones, which nbval does in the tests.
 """
 
+import re
 import shutil
 import sys
 import threading
@@ -16,6 +17,7 @@ from kd_lib.scale import REPOSITORY
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 COURSE = ("00", "01", "02", "03", "04", "05")
+_STARTING = re.compile(r"WARNING: All log messages before absl|[IW]\d{4} \d\d:\d\d:")
 
 
 class Step(NamedTuple):
@@ -138,7 +140,7 @@ def _html(notebook, title):
 
 
 def _settle(notebook):
-    """Keep of each printed line what a terminal would show in the end: progress writes over itself."""
+    """Keep of each printed line what a terminal would show in the end, and not what TensorFlow says as it starts."""
     for cell in notebook.cells:
         merged = []
         for output in cell.get("outputs", ()):
@@ -150,9 +152,9 @@ def _settle(notebook):
         for output in merged:
             if output.output_type == "stream":
                 lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in output.text.split("\n")]
-                output.text = "\n".join(lines)
+                output.text = "\n".join(line for line in lines if not _STARTING.match(line))
         if "outputs" in cell:
-            cell.outputs = merged
+            cell.outputs = [output for output in merged if output.get("text") != ""]
 
 
 def _committable(notebook):
