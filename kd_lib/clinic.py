@@ -64,7 +64,8 @@ def _fit(network, x, y, epochs, check, shuffle=True, callbacks=None):
     if not network.optimizer.built:
         network.optimizer.build(network.trainable_variables)  # made within the first step, it is traced twice
     options = {"validation_data": check and _batches(*check, size=256), "callbacks": callbacks}
-    return network.fit(_batches(x, y, shuffle=shuffle), epochs=epochs, verbose=0, **options).history
+    batches = _batches(x, y, shuffle=shuffle)  # fit's own shuffle=True is for arrays, and warns here
+    return network.fit(batches, epochs=epochs, shuffle=False, verbose=0, **options).history
 
 
 # The patients
