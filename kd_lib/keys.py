@@ -129,10 +129,11 @@ def _unusual(layer, config):
 def _wiring(model):
     """Who reads whom, where a graph is not a chain: [[place of a layer, [places of those it reads]], ...]."""
     places = {id(layer): place for place, layer in enumerate(model.layers)}
+    # A layer that is used in another model too has nodes there, which are none of our business.
+    own = {id(node) for nodes in getattr(model, "_nodes_by_depth", {}).values() for node in nodes}
     wires = []
     for place, layer in enumerate(model.layers):
-        for node in layer._inbound_nodes:
-            # A layer that is used in another model too has nodes there, which are none of our business.
+        for node in (node for node in layer._inbound_nodes if id(node) in own):
             read = [places.get(id(tensor._keras_history.operation)) for tensor in node.input_tensors]
             if read and None not in read and read != [place - 1]:
                 wires.append([place, read])

@@ -475,6 +475,14 @@ def test_settings_and_wiring_of_a_network_enter_the_key():
     assert describe_model(build()) == describe_model(build())
 
 
+def test_a_layer_that_another_network_uses_too_leaves_the_key_as_it_was():
+    network = keras.Sequential([keras.Input((6,)), *(layers.Dense(6) for _ in range(3))])
+    network = keras.Model(network.inputs, network.outputs)
+    before = describe_model(network)
+    keras.Sequential([keras.Input((6,)), network.layers[1], network.layers[3]])
+    assert describe_model(network) == before
+
+
 def test_a_thing_without_source_is_known_by_its_name():
     assert "lack" in source_of(eval("lambda: 'source'", {"__name__": "lack"}))
 
