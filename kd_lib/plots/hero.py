@@ -42,12 +42,25 @@ def _hero_title(groups, person):
     return text + (f"; a person {person * smallest['test_size']:.0f}" if person else "")
 
 
-def _place_labels(axes, labels, taken):
-    """Write labels beside their points where they cover least: of each other, of `taken` (data points), of the rim."""
+def _side_by_side(groups):
+    """Where each group stands on the axis of parameters: its number, moved a little where several networks share it."""
+    sizes = [group["params"] for group in groups]
+    return [
+        size * 1.2 ** (sizes[:place].count(size) - (sizes.count(size) - 1) / 2) for place, size in enumerate(sizes)
+    ]
+
+
+def _place_labels(axes, labels, taken, lines):
+    """Write labels beside their points where they cover least: of each other, of dots, of level lines, of the rim.
+
+    `taken` are the dots (data points), `lines` the heights of the lines in data.
+    """
     axes.figure.draw_without_rendering()
     inside = axes.get_window_extent()
     boxes = [Bbox.from_extents(*(axes.transData.transform(point) - 8), *(axes.transData.transform(point) + 8))
              for point in taken]  # fmt: skip
+    for height in (axes.transData.transform((1, value))[1] for value in lines):
+        boxes.append(Bbox.from_extents(inside.x0, height - 2, inside.x1, height + 2))
     sides = [("left", "center", 9, 0), ("right", "center", -9, 0), ("center", "bottom", 0, 9), ("center", "top", 0, -9),
              ("left", "bottom", 6, 6), ("left", "top", 6, -6), ("right", "bottom", -6, 6), ("right", "top", -6, -6),
              ("center", "bottom", 0, 22), ("center", "top", 0, -22)]  # fmt: skip
@@ -72,8 +85,8 @@ def _place_labels(axes, labels, taken):
 def errors_vs_params(rows, *, published=PUBLISHED, title=None, axes=None):
     """Test errors against parameters, both logarithmic: our networks in colour, published ones in grey.
 
-    A large dot is the mean over seeds, its whisker runs from the best seed to the worst; an arrow leads from a plain
-    network to its distilled self.
+    A large dot is the mean over seeds, its whisker runs from the best seed to the worst. Networks of one size stand
+    side by side, the middle of them at their number of parameters.
 
     Args:
         rows: results rows of one dataset and test set; those without a test are left out.
@@ -95,27 +108,23 @@ def errors_vs_params(rows, *, published=PUBLISHED, title=None, axes=None):
     axes = new_axes(axes, 8.6, 5.4)
     axes.set(xscale="log", yscale="log")
     person, labels, taken, kinds = None, [], [], set()
-    for group in groups:
+    groups.sort(key=lambda group: (group["params"], _kind(group) == "distilled", group["errors"]))
+    for group, place in zip(groups, _side_by_side(groups), strict=True):
         kind, errors = _kind(group), 100 * np.array(group["errors_by_seed"]) / size
         mean = errors.mean()
         dot = {"color": PALETTE[kind], "ms": 10, "mec": "white", "zorder": 3}
-        axes.plot(group["params"], mean, "o", label=None if kind in kinds else kind, **dot)
+        axes.plot(place, mean, "o", label=None if kind in kinds else kind, **dot)
         if len(errors) > 1:
             whisker = [[mean - errors.min()], [errors.max() - mean]]
-            axes.errorbar(group["params"], mean, whisker, capsize=4, lw=1.4, color=PALETTE[kind])
+            axes.errorbar(place, mean, whisker, capsize=4, lw=1.4, color=PALETTE[kind])
         kinds.add(kind)
-        taken += [(group["params"], value) for value in (mean, errors.min(), errors.max())]
-        twin = _plain_twin(group, groups)
-        if twin:
-            start = (group["params"], 100 * twin["errors"] / size)
-            look = {"arrowstyle": "-|>", "color": PALETTE["distilled"], "lw": 2.5, "shrinkA": 4, "shrinkB": 4}
-            axes.annotate("", (group["params"], mean), start, arrowprops=look)
+        taken += [(place, value) for value in (mean, *np.geomspace(errors.min(), errors.max(), 7))]
         if len([other for other in groups if _kind(other) == "distilled"]) > 1 and kind == "distilled":
             style = {"color": PALETTE["distilled"], "fontsize": 8.5}
-            labels.append((f"from {group['teacher']}", (group["params"], mean), style))
+            labels.append((f"from {group['teacher']}", (place, mean), style))
         if kind != "distilled":
             style = {"color": PALETTE["ink"], "fontsize": 9.5, "weight": "bold"}
-            labels.append((group["model"], (group["params"], mean), style))
+            labels.append((group["model"], (place, mean), style))
     for mark in published:
         share = 100 - mark.accuracy
         if mark.params is None:
@@ -143,5 +152,5 @@ def errors_vs_params(rows, *, published=PUBLISHED, title=None, axes=None):
     axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: _count(value)))
     axes.legend(loc="lower left")
     finish(axes, title or _hero_title(groups, person), "parameters, log scale", "test errors (%), log scale")
-    _place_labels(axes, labels, taken)
+    _place_labels(axes, labels, taken, [100 * person] if person else [])
     return axes
