@@ -45,9 +45,7 @@ def _hero_title(groups, person):
 def _side_by_side(groups):
     """Where each group stands on the axis of parameters: its number, moved a little where several networks share it."""
     sizes = [group["params"] for group in groups]
-    return [
-        size * 1.2 ** (sizes[:place].count(size) - (sizes.count(size) - 1) / 2) for place, size in enumerate(sizes)
-    ]
+    return [size * 1.2 ** (sizes[:place].count(size) - (sizes.count(size) - 1) / 2) for place, size in enumerate(sizes)]
 
 
 def _place_labels(axes, labels, taken, lines):
