@@ -69,6 +69,8 @@ def confidence_histogram(report, *, title=None, axes=None):
 def reliability(report, *, title=None, axes=None):
     """Accuracy against confidence; on the diagonal the network is as often right as it says. Area: number of images.
 
+    Hollow dots stand for fewer than 20 images, which luck moves; the line joins the others.
+
     Args:
         report: a `Report`.
         title: the finding; None gives the expected calibration error and its direction.
@@ -80,14 +82,17 @@ def reliability(report, *, title=None, axes=None):
     axes = new_axes(axes, 5.4, 5)
     bins = report.calibration()
     axes.plot([0, 100], [0, 100], color=PALETTE["grey"], ls="--", lw=1.2)
-    axes.text(52, 54, "as often right as it says", rotation=45, rotation_mode="anchor", ha="center", fontsize=9,
+    axes.text(28, 31, "as often right as it says", rotation=45, rotation_mode="anchor", ha="center", fontsize=9,
               transform_rotates_text=True, color=PALETTE["grey"])  # fmt: skip
     area = 25 + 500 * bins["count"] / bins["count"].max()
-    axes.plot(100 * bins["confidence"], 100 * bins["accuracy"], color=PALETTE["teacher"], lw=1.2)
-    axes.scatter(100 * bins["confidence"], 100 * bins["accuracy"], s=area, color=PALETTE["teacher"], alpha=0.75)
+    confidence, accuracy, many = 100 * bins["confidence"], 100 * bins["accuracy"], bins["count"] >= 20
+    axes.plot(confidence[many], accuracy[many], color=PALETTE["teacher"], lw=1.2)
+    axes.scatter(confidence[many], accuracy[many], s=area[many], color=PALETTE["teacher"], alpha=0.75)
+    axes.scatter(confidence[~many], accuracy[~many], s=area[~many], facecolors="none", edgecolors=PALETTE["teacher"])
     axes.set(xlim=(-2, 104), ylim=(-2, 104))
     if title is None:
-        word = "Too sure" if report.confidence.mean() > report.accuracy else "Too modest"
+        surplus = report.confidence.mean() - report.accuracy
+        word = "Calibrated" if report.ece < 0.005 else "Too sure" if surplus > 0 else "Too modest"
         title = f"{word}: calibration error {100 * report.ece:.1f} points"
     return finish(axes, title, "confidence (%)", "right answers (%)")
 

@@ -6,10 +6,10 @@ import numpy as np
 from kd_lib.plots.style import PALETTE, arrow, box, page
 
 _START = (
-    ("temperature T", "4", "2 to 10; it lifts the small shares"),
-    ("weight of labels α", "0.1", "0 needs no labels, 1 is plain training"),
+    ("temperature T", "4 to 10", "it lifts the small shares"),
+    ("weight of labels α", "0 to 0.1", "0 needs no labels, 1 is plain training"),
     ("views of an image", "4", "the same view to teacher and student"),
-    ("seeds", "3", "or more; report all of them, with an interval"),
+    ("seeds", "3", "or more; report all, with an interval"),
 )
 _CHECKS = (
     "logits out of both networks: no softmax layer",
@@ -60,15 +60,15 @@ def _networks(axes):
     box(axes, 87, 33, 20, 6.5, "cross-entropy with\nthe label, at T = 1", PALETTE["plain"], 11)
     for height in (52, 40):
         arrow(axes, (82.5, height), (86.2, 46 + (height - 46) / 4))
-    arrow(axes, (82.5, 40), (86.2, 37))
+    axes.plot([30.5, 30.5], [35.7, 34.5], color=PALETTE["ink"], lw=1.6)
+    arrow(axes, (30.5, 34.5), (86.2, 34.5))
+    axes.text(70, 35.5, "the same logits z", fontsize=9.5, color="#5A5A5A", va="center")
 
 
 def _formulas(axes):
-    loss = "loss  =  α · cross-entropy(label, q at T = 1)  +  (1 − α) · T² · Σ p (log p − log q)"
+    loss = "loss  =  α · cross-entropy(label, softmax z)  +  (1 − α) · T² · Σ p (log p − log q)"
     axes.text(55, 30.5, loss, fontsize=13.5, ha="center", va="center", weight="bold")
-    gradient = (
-        "gradient with respect to the student's logits:  α (q₁ − y)  +  (1 − α) T (q − p)      only the student moves"
-    )
+    gradient = "gradient at the student's logits:  α (softmax z − y)  +  (1 − α) T (q − p)      only the student moves"
     axes.text(55, 26.7, gradient, fontsize=11, ha="center", va="center")
 
 
@@ -78,7 +78,7 @@ def _columns(axes):
         height = 18 - 4.2 * line
         axes.text(2, height, name, va="center")
         axes.text(21, height, value, va="center", weight="bold")
-        axes.text(28.5, height, note, va="center", color="#5A5A5A", fontsize=9.5)
+        axes.text(30.5, height, note, va="center", color="#5A5A5A", fontsize=9.5)
     axes.text(60, 22, "Check", fontsize=12.5, weight="bold", va="center")
     for line, text in enumerate(_CHECKS):
         axes.text(60, 18 - 3.7 * line, "☐  " + text, va="center", fontsize=10)

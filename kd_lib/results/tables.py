@@ -123,7 +123,7 @@ def _sentence(comparison):
         + (" (train + validation)" if group["refit"] else "")
         for group in (comparison["a"], comparison["b"])
     ]
-    verdict = "excludes" if comparison["excludes_zero"] else "does not exclude"
+    verdict = "excludes" if comparison["excludes_zero"] else "contains"
     return (
         f"{names[0]} against {names[1]}: {comparison['difference']:+.2f} points of accuracy "
         f"({comparison['low']:+.2f} to {comparison['high']:+.2f}), {comparison['errors']:+.1f} errors; "
