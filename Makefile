@@ -17,7 +17,7 @@ CHOICE := --scale $(SCALE) --data "$(DATA)"
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  options: DATA=signs|gtsrb|FOLDER  SCALE=smoke|laptop|full  PICTURES=...  PORT=8000"
+	@echo "  options: DATA=signs|gtsrb (all but run: a folder)  SCALE=smoke|laptop|full  PICTURES=...  PORT=8000"
 
 $(READY): requirements.txt
 	$(PYTHON) -m venv .venv
@@ -65,7 +65,7 @@ bench: $(READY)  ## measure speed; writes figures/bench.json
 data: $(READY)  ## prepare a data set and print its counts (DATA=gtsrb)
 	@$(RUN) data "$(DATA)"
 
-train: $(READY)  ## train the teacher, then three students alone and three distilled (DATA, SCALE)
+train: $(READY)  ## train the teacher, then students alone and distilled, one for each seed (DATA, SCALE)
 	@$(RUN) evaluate teacher $(CHOICE)
 	@$(RUN) evaluate student $(CHOICE)
 	@$(RUN) evaluate distilled $(CHOICE)

@@ -40,13 +40,8 @@ def _parser():
         found.add_argument("--data", help="signs (default), gtsrb, ... or a folder; else KD_DATA")
         return found
 
-    run = add_data(
-        add(
-            "run",
-            commands.run,
-            "run the notebooks in order, as pages under build/, and print the results table",
-        )
-    )
+    run = add("run", commands.run, "run the notebooks in order, as pages under build/, and print the results table")
+    run.add_argument("--data", help="signs (default) or gtsrb; else KD_DATA")
     run.add_argument("--only", nargs="+", default=[], metavar="NN", help="numbers of notebooks, such as 03 04")
     run.add_argument("--solutions", action="store_true", help="run the solutions to the exercises instead")
     run.add_argument("--write", action="store_true", help="store the outputs in the notebooks, publish the result rows")

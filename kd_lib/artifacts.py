@@ -87,6 +87,10 @@ class Artifact:
     """
 
     def __init__(self, name, facts):
+        if not name or {"/", "\\"} & set(name) or name.startswith("."):
+            raise ValueError(
+                f"An artifact's name becomes part of a folder's: no slashes, no dot first. Received: {name!r}"
+            )
         self.name, self.facts, self.key = name, facts, key_of(facts)
         self.folder = home() / "artifacts" / f"{name}-{self.key}"
 
@@ -112,7 +116,7 @@ class Artifact:
         for folder in self._folders():
             try:
                 record = json.loads((folder / "history.json").read_text(encoding="utf-8"))
-                if not isinstance(record["history"], dict) or not record["seconds"] >= 0:
+                if not record["history"]["final_val_accuracy"] or not record["seconds"] >= 0:
                     raise ValueError("its history is not one")
                 values = _read_weights(model, folder / "weights.npz") if record["weights"] else None
             except Exception as error:
@@ -124,6 +128,8 @@ class Artifact:
                 continue
             if values is not None:
                 model.set_weights(values)
+            if folder == self.folder and not (folder / "config.json").exists():
+                write_facts(folder / "config.json", self.facts)
             return record
         return None
 

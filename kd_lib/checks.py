@@ -51,7 +51,8 @@ def check_label_loss(loss):
 
 
 def check_heads(student, teachers=()):
-    """Raise ValueError where a network has no shape yet, does not answer logits, or the class counts differ."""
+    """Raise ValueError where a network has no shape yet, does not answer logits, the class counts differ, or a teacher
+    has weights that the student would train."""
     for role, network in (("student", student), *(("teacher", one) for one in teachers)):
         try:
             shape = network.output_shape
@@ -77,6 +78,17 @@ def check_heads(student, teachers=()):
             )
         if role == "teacher":
             check_classes(student, network.output_shape[-1])
+            _check_apart(student, network)
+
+
+def _check_apart(student, teacher):
+    learning = {id(variable) for variable in student.weights}
+    shared = [variable.path for variable in teacher.weights if id(variable) in learning]
+    if shared:
+        raise ValueError(
+            f"Student and teacher share weights, such as {shared[0]}: the teacher would change with every step. Give "
+            "the student weights of its own (keras.models.clone_model)."
+        )
 
 
 def _answers_probabilities(network):
@@ -143,20 +155,35 @@ def check_labels(model, dataset):
 
 
 def check_given_labels(distiller, y, part):
-    """Raise ValueError where `y`, or its "label", is an array or tensor of class numbers, one of which is no class.
+    """Raise ValueError where `y`, or its "label", is an array or tensor of class numbers, one of which is no class; or
+    where its "teacher_logits" is an array that holds probabilities, or what is not finite.
 
     Let pass: one-hot and other labels that are no class numbers, those of a single logit, the label loss's
     `ignore_class`, and what is no array.
     """
-    labels = y.get("label") if isinstance(y, dict) else y
+    labels, answers = (y.get("label"), y.get("teacher_logits")) if isinstance(y, dict) else (y, None)
+    if isinstance(answers, np.ndarray) and answers.size:
+        _check_answers(answers, part)
     if not hasattr(labels, "shape") or not hasattr(labels, "dtype") or distiller.student.output_shape[-1] == 1:
         return
     labels = ops.convert_to_numpy(labels)
+    if labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels)):
+        labels = labels.astype(np.int64)
     if labels.dtype.kind in "iu" and labels.shape[1:] in ((), (1,)):
         ignored = getattr(getattr(distiller, "label_loss", None), "ignore_class", None)
         labels = labels[labels != ignored]
         if labels.size:
             _check_range(distiller.student, labels, part)
+
+
+def _check_answers(answers, part):
+    if not np.isfinite(answers).all():
+        raise ValueError(f"The {part} teacher_logits hold numbers that are not finite.")
+    if answers.ndim == 2 and are_probabilities(answers.astype(np.float32)):
+        raise ValueError(
+            f"The {part} teacher_logits are probabilities: none is below 0 and they add up to 1. Distillation needs "
+            "logits: what the teacher answers without softmax."
+        )
 
 
 def _check_range(model, labels, part):

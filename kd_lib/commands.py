@@ -6,10 +6,11 @@ Left out: the options themselves (`kd_lib.__main__`).
 """
 
 import contextlib
-from pathlib import Path
+import shutil
 
 from kd_lib.scale import REPOSITORY, data_choice
 
+OF_THE_NOTEBOOKS = ("signs", "gtsrb")
 TEACHER_CARD = {
     "title": "The narrow teacher",
     "purpose": "The two-stream densely connected network that notebook 02 trains at full scale. At laptop scale on "
@@ -23,6 +24,11 @@ def run(options, scale):
     """Run the notebooks as pages, print the table, and with `--write` publish."""
     from kd_lib.walk import walk
 
+    if scale.data not in OF_THE_NOTEBOOKS:
+        raise ValueError(
+            f"The notebooks are about the 43 German signs: data {' or '.join(OF_THE_NOTEBOOKS)}. Received: "
+            f"{scale.data}. To train on it: python -m kd_lib evaluate distilled --data {scale.data}"
+        )
     print(scale)
     steps = walk(scale, only=options.only, solutions=options.solutions, write=options.write)
     print()
@@ -77,6 +83,8 @@ def train(options, scale):
     if options.replay:
         found = replay.replay(options.replay)
     elif options.model == "teacher":
+        if options.seed or options.width != course.WIDTH:
+            raise ValueError("--seed and --width are a student's; there is one teacher.")
         found = course.teacher(dataset, scale, refit=options.refit)
     else:
         found = course.plain(dataset, scale, options.seed, options.width, refit=options.refit)
@@ -249,7 +257,7 @@ def results(options, scale):
 def _show(scale, data=None):
     from kd_lib import results
 
-    data = data or Path(scale.data).name
+    data = data or scale.data_name
     found = results.load(scale.results)
     rows = [row for row in found["rows"] if row["scale"] == scale.name and row["dataset"] == data]
     if not rows:
@@ -262,12 +270,15 @@ def _publish(scale):
     from kd_lib import artifacts, plots, results
     from kd_lib.files import writing
 
-    figures, name = REPOSITORY / "figures", Path(scale.data).name
+    figures, name = REPOSITORY / "figures", scale.data_name
     results.merge(scale.results, figures / "results.json", scale=scale.name, dataset=name)
     results.render(REPOSITORY / "README.md", figures / "results.json")
     rows = results.load(figures / "results.json")["rows"]
     keys = [row["config"].get("key") for row in rows]
     rows = [row for row in rows if results.COMMITTED.items() <= row.items()]
+    if results.COMMITTED.items() <= {"dataset": name, "scale": scale.name, "crop": False}.items():
+        for picture in scale.figures.glob("*.png"):
+            shutil.copy(picture, figures)
     if any(row["test_errors"] is not None for row in rows):
         plots.use_style()
         plots.save(plots.errors_vs_params(rows), figures / "errors_against_parameters.png")

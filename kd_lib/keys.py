@@ -1,7 +1,8 @@
 """What a trained thing is known by: twelve digits that stand for everything that made it.
 
-A key covers network, settings, data, teacher and the source of classes and losses of one's own. Left out: initial
-weights, which a seed stands for, and functions that a source calls by name.
+A key covers network, settings, data, teacher and the source of classes and losses of one's own, with the functions,
+classes and numbers of the same module or notebook that they name. Left out: initial weights, which a seed stands for,
+and what they take from other modules.
 """
 
 import functools
@@ -171,20 +172,21 @@ def network_of(teacher):
     return key_of(describe_model(teacher, learning=False) + own)
 
 
-def source_of(thing):
+def source_of(thing, seen=None):
     """Return what decides how a function or a class works: its source, and the values that it was made with.
 
     A class is read member by member, because one that is defined in a notebook has no file, and with its parents, as
-    far as they are not kd_lib's or Keras'. Where Python keeps no source, the name stands for it. Functions that are
-    called by name are not followed.
+    far as they are not kd_lib's or Keras'. Where Python keeps no source, the name stands for it. What a function names
+    of its own module, and that is not kd_lib's or Keras', follows it; `seen` holds what is there already.
     """
+    seen = {id(thing)} if seen is None else seen
     if isinstance(thing, functools.partial):
-        return f"partial {source_of(thing.func)} {thing.args!r} {sorted(thing.keywords.items())!r}"
+        return f"partial {source_of(thing.func, seen)} {thing.args!r} {sorted(thing.keywords.items())!r}"
     if inspect.isclass(thing):
         own = [kind for kind in thing.__mro__ if kind.__module__.split(".")[0] not in ("kd_lib", "keras", "builtins")]
         members = [(name, value) for kind in own for name, value in vars(kind).items()]
         return "\n".join(
-            _member(name, value) for name, value in members if not name.startswith("__") or callable(value)
+            _member(name, value, seen) for name, value in members if not name.startswith("__") or callable(value)
         )
     try:
         source = inspect.getsource(thing)
@@ -192,11 +194,30 @@ def source_of(thing):
         source = f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__name__)}"
     held = [cell.cell_contents for cell in getattr(thing, "__closure__", None) or ()]
     plain = [value for value in held if isinstance(value, (int, float, str, tuple, list, dict))]
-    return source + (f"\n# with {plain!r}" if plain else "")
+    return "\n".join([source + (f"\n# with {plain!r}" if plain else ""), *_named_in(thing, seen)])
 
 
-def _member(name, value):
+def _named_in(function, seen):
+    """The source of the functions and classes, and the values of the numbers, that a function names of its module."""
+    home = getattr(function, "__module__", None)
+    codes = (
+        [function.__code__] if inspect.isfunction(function) and home.split(".")[0] not in ("kd_lib", "keras") else []
+    )
+    for code in codes:  # grows: a function may hold others
+        codes += [constant for constant in code.co_consts if inspect.iscode(constant)]
+    for name in sorted({name for code in codes for name in code.co_names}):
+        value = function.__globals__.get(name)
+        if isinstance(value, (int, float, str)):
+            yield f"{name} = {value!r}"
+        elif (
+            (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__ == home and id(value) not in seen
+        ):
+            seen.add(id(value))
+            yield source_of(value, seen)
+
+
+def _member(name, value, seen):
     function = getattr(value, "__func__", None) or getattr(value, "fget", None) or value
     if inspect.isfunction(function):
-        return source_of(function)
+        return source_of(function, seen)
     return f"{name} = {value!r}" if isinstance(value, (int, float, str, tuple, list, dict)) else name

@@ -73,9 +73,17 @@ _SHIPPED = "gtsrb"
 
 
 def home(environ=None):
-    """Return the folder (`Path`) for archives, datasets and artifacts: KD_HOME, or ~/.cache/kd_lib."""
+    """Return the folder (`Path`) for archives, datasets and artifacts: KD_HOME, or ~/.cache/kd_lib.
+
+    Raises:
+        ValueError: it is a file, or lies in one.
+    """
     value = (os.environ if environ is None else environ).get("KD_HOME", "")
-    return Path(value).expanduser().resolve() if value else Path.home() / ".cache" / "kd_lib"
+    folder = Path(value).expanduser().resolve() if value else Path.home() / ".cache" / "kd_lib"
+    for place in (folder, *folder.parents):
+        if place.is_file():
+            raise ValueError(f"KD_HOME must be a folder: {folder} cannot be one, {place} is a file.")
+    return folder
 
 
 def data_choice(choice):
@@ -83,6 +91,14 @@ def data_choice(choice):
     from kd_lib.builders import NAMES  # imports NumPy, which `import kd_lib` does without
 
     return _choice(choice, NAMES, Path.is_dir, "data set", "the path of an existing folder (variable KD_DATA)")
+
+
+def data_name(choice):
+    """Return what results call a data set: its name, or that of its folder, told apart from the names of data sets."""
+    from kd_lib.builders import NAMES
+
+    name = Path(choice).name
+    return f"{name}-folder" if choice != name and name in NAMES else name
 
 
 def _mobilenet_choice(choice):
@@ -241,10 +257,14 @@ class Scale:
         return self.home / "results.json"
 
     @property
+    def data_name(self):
+        """What results call the data set."""
+        return data_name(self.data)
+
+    @property
     def figures(self):
-        """Folder that this run's figures go to: the repository's `figures` for the committed run, KD_HOME otherwise."""
-        committed = self.name == "full" and self.data == "gtsrb"
-        return REPOSITORY / "figures" if committed else self.home / "figures" / f"{self.name}-{Path(self.data).name}"
+        """Folder that this run's figures go to; `results --publish` copies those of the committed run."""
+        return self.home / "figures" / f"{self.name}-{self.data_name}"
 
     def __str__(self):
         images = "all images" if self.limit is None else f"at most {self.limit:,} images a split"

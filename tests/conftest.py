@@ -9,7 +9,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples in every run, so that a change is judged by its own merits; `--hypothesis-profile=default` looks for
+# new ones.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.load_profile("same")
 
 _USERS = Path(os.environ.get("KD_HOME") or Path.home() / ".cache" / "kd_lib").expanduser().resolve()
 _HOME = Path(tempfile.mkdtemp(prefix="kd_lib_tests_"))

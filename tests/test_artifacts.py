@@ -28,7 +28,7 @@ from kd_lib.artifacts import (
     source_of,
 )
 
-RECORD = {"history": {"loss": [1.0]}, "seconds": 2.0, "weights": True}
+RECORD = {"history": {"loss": [1.0], "final_val_accuracy": [0.9]}, "seconds": 2.0, "weights": True}
 
 
 @pytest.fixture(autouse=True)
@@ -151,7 +151,7 @@ def test_without_weights_the_history_alone_is_kept():
     assert "weights.npz" not in names(artifact.folder)
     model = network(seed=1)
     before = model.get_weights()
-    assert artifact.load(model)["history"] == {"loss": [1.0]}
+    assert artifact.load(model)["history"] == RECORD["history"]
     assert_weights(model, before)
 
 
@@ -188,6 +188,9 @@ CORRUPTIONS = {
     "weights of another network": lambda folder: save_weights(network(units=9), folder / "weights.npz"),
     "half a history": lambda folder: (folder / "history.json").write_text('{"history": {"lo'),
     "an empty history": lambda folder: (folder / "history.json").write_text("{}"),
+    "a history without an end": lambda folder: (folder / "history.json").write_text(
+        '{"history": {}, "seconds": 1, "weights": true}'
+    ),
     "a history that is a list": lambda folder: (folder / "history.json").write_text("[]"),
 }
 
@@ -211,6 +214,21 @@ def test_a_corrupt_artifact_is_reported_removed_and_made_again(kind):
     assert not artifact.folder.exists()
     artifact.save(model, RECORD)
     assert artifact.load(other) is not None
+
+
+def test_a_lost_config_is_written_again():
+    artifact = Artifact("student", {"epochs": 3})
+    artifact.save(network(), RECORD)
+    before = (artifact.folder / "config.json").read_text()
+    (artifact.folder / "config.json").unlink()
+    assert artifact.load(network(seed=1)) is not None
+    assert (artifact.folder / "config.json").read_text() == before
+
+
+@pytest.mark.parametrize("name", ["", "a/../../b", "..", "a\\b"])
+def test_a_name_that_would_leave_the_folder_of_artifacts_is_refused(name):
+    with pytest.raises(ValueError, match="no slashes"):
+        Artifact(name, {})
 
 
 REFUSED = {
@@ -427,6 +445,30 @@ def test_the_source_of_a_loss_that_is_not_the_librarys_enters_the_key():
     )
     keys = [facts_of(Distiller(network(), network(seed=1), loss=loss)) for loss in (first, again, edited)]
     assert keys[0] == keys[1] != keys[2]
+
+
+CALLING_CELL = """
+POWER = {power}
+
+def soft(logits, temperature):
+    return [{factor} * value / temperature for value in logits]
+
+class Distiller:
+    def train_step(self, data):
+        return (lambda x: soft(x, POWER))(data)
+"""
+
+
+def test_what_a_class_of_a_notebook_calls_by_name_enters_its_source():
+    changes = [{}, {}, {"factor": 100}, {"power": 3}]
+    cells = [CALLING_CELL.format(**({"factor": 1, "power": 2} | change)) for change in changes]
+    first, again, other_function, other_number = (source_of(run_cell(cell, 30 + n)) for n, cell in enumerate(cells))
+    assert first == again and len({first, other_function, other_number}) == 3
+
+
+def test_functions_that_call_each_other_have_a_source():
+    cell = "def even(n):\n    return n == 0 or odd(n - 1)\n\ndef odd(n):\n    return n != 0 and even(n - 1)\n\n"
+    assert "odd(n - 1)" in source_of(run_cell(cell + "class Distiller:\n    even = staticmethod(even)\n", 40))
 
 
 def test_values_that_a_loss_was_made_with_enter_its_source():

@@ -81,6 +81,7 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(arguments, words, home,
         (["export", "--width", "wide"], ["--width", "wide"]),
         (["distill", "--seed", "-1"], ["--seed", "at least 0", "-1"]),
         (["run", "--data", "gtrsb"], ["gtrsb", "signs, gtsrb, btsc, cifar10, cifar100", "folder"]),
+        (["run", "--data", "btsc"], ["43 German signs", "signs or gtsrb", "btsc", "evaluate distilled --data btsc"]),
         (["results", "--data", "nosuch"], ["nosuch", "signs, gtsrb"]),
         (["evaluate", "student", "--on", "nosuch"], ["nosuch", "signs, gtsrb"]),
     ],
@@ -98,6 +99,12 @@ def test_an_option_that_cannot_be_meant_is_refused_before_anything_starts(argume
         code = stopped.code
     message = capsys.readouterr().err
     assert code == 2 and all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("option", [["--seed", "3"], ["--width", "0.5"]], ids=" ".join)
+def test_what_only_a_student_has_is_refused_for_the_teacher(option, home, capsys):
+    assert main(["train", "teacher", "--scale", "smoke", *option]) == 2
+    assert "are a student's" in capsys.readouterr().err
 
 
 def test_weights_that_are_not_there_are_refused_before_anything_starts(home, monkeypatch, capsys):

@@ -754,7 +754,8 @@ def test_logits_of_every_kind_are_accepted():
         network(activation=lambda x: 0.0 * x),
         network(activation=lambda x: ops.abs(x)),
     ):
-        Distiller(logits, logits)
+        Distiller(logits)
+        Distiller(network(classes=logits.output_shape[-1]), logits)
 
 
 def test_networks_that_cannot_be_shown_noise_are_not_asked():
@@ -874,8 +875,9 @@ def test_settings_that_are_no_single_number_are_refused(value):
         tf.constant,
         lambda y: y[:, None],
         lambda y: {"label": y, "teacher_logits": np.zeros((12, CLASSES), np.float32)},
+        lambda y: y.astype(np.float32),
     ],
-    ids=["array", "tensor", "column", "dict"],
+    ids=["array", "tensor", "column", "dict", "float"],
 )
 def test_labels_that_are_no_class_are_refused_before_the_first_step(form):
     wrong = labels()
@@ -890,6 +892,27 @@ def test_labels_that_are_no_class_are_refused_before_the_first_step(form):
     with pytest.raises(ValueError, match=message.format("evaluation")):
         distiller.evaluate(images(), form(wrong), verbose=0)
     assert not changed(before, distiller.student)
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [(np.full((12, CLASSES), 0.2), "teacher_logits are probabilities"), (np.full((12, CLASSES), np.nan), "not finite")],
+    ids=["probabilities", "not a number"],
+)
+def test_given_answers_that_are_no_logits_are_refused_before_the_first_step(answers, message):
+    distiller = compiled(Distiller, network())
+    before = values(distiller.student)
+    with pytest.raises(ValueError, match=message):
+        distiller.fit(images(), {"label": labels(), "teacher_logits": answers}, verbose=0)
+    assert not changed(before, distiller.student)
+
+
+def test_a_teacher_that_has_weights_of_the_student_is_refused():
+    student = network()
+    longer = keras.Model(student.input, layers.Dense(CLASSES)(student.output))
+    for teacher in (student, longer):
+        with pytest.raises(ValueError, match="share weights.*clone_model"):
+            Distiller(student, teacher)
 
 
 def test_labels_that_are_no_class_numbers_and_those_to_ignore_are_let_through():

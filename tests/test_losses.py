@@ -149,10 +149,19 @@ def test_the_temperature_may_be_a_variable_and_the_graph_follows_it():
     np.testing.assert_allclose(graph(), losses.kd(student, teacher, 2.0), rtol=1e-5)
 
 
-@pytest.mark.parametrize("temperature", [0, 0.0, -1, float("nan"), float("inf"), np.float32(-2)])
+@pytest.mark.parametrize("temperature", [0, 0.0, -1, float("nan"), float("inf"), np.float32(-2), False])
 def test_a_temperature_that_is_not_positive_is_refused_with_its_value(temperature):
     with pytest.raises(ValueError, match=f"temperature must be a positive number.*{temperature}"):
         losses.kd(*draw(), temperature)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: keras.Variable(0.0), lambda: tf.constant(-1.0), lambda: np.array(0.0), lambda: np.array([1.0, 2.0])],
+)
+def test_a_variable_that_is_no_temperature_is_refused(make):
+    with pytest.raises(ValueError, match="temperature must be a positive number"):
+        losses.kd(*draw(), make())
 
 
 def test_unequal_class_counts_are_refused_with_both_numbers():
@@ -197,7 +206,7 @@ def test_dkd_agrees_with_float64(pair, seed, shift, temperature):
     found = losses.dkd(student, teacher, labels, temperature, 1.5, 6.0)
     expected = dkd_reference(student, teacher, labels, temperature, 1.5, 6.0)
     # The losses are differences of logarithms: where these nearly cancel, their own rounding is left.
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * max(temperature, temperature**2 * 0.1))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * max(1, temperature, temperature**2 * 0.1))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])

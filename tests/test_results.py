@@ -303,6 +303,16 @@ def test_two_runs_stand_side_by_side(tmp_path):
     assert distilled.split() == ["student-0.25", "kd", "from", "teacher", "-", "-"] or "ours" in head
 
 
+def test_side_by_side_shows_rows_of_this_run_s_pretrained_weights(tmp_path):
+    path = tmp_path / "results.json"
+    for weights, errors in (("signs", 2), ("imagenet", 9)):
+        results.append(make_row(model="mobilenet_v2", method="fine-tuned", weights=weights, errors=errors), path)
+    wanted, run = [("mobilenet_v2", "fine-tuned", None)], {"dataset": "gtsrb", "scale": "full"}
+    for weights, accuracy in (("signs", "98.00%"), ("imagenet", "91.00%")):
+        shown = results.side_by_side(wanted, path, **run, weights=weights).splitlines()[1]
+        assert shown[40:46] == accuracy
+
+
 def test_a_setting_that_came_later_is_the_same_recipe_whether_it_is_named_or_not():
     old, new = ({"epochs": 3} | later for later in ({}, {"decay": "cosine", "drawn": 0}))
     (group,) = results.summarise([make_row(seed=seed, config=config) for seed, config in enumerate((old, new))])

@@ -138,11 +138,23 @@ def test_networks_of_the_quiz_are_trained_on_drawn_signs():
     assert Scale.named("full", data="gtsrb").quiz.data == "signs"
 
 
-def test_only_the_committed_run_writes_into_the_repository(tmp_path):
-    committed = Scale.named("full", data="gtsrb", home_folder=tmp_path)
-    assert committed.figures == LIBRARY.parent / "figures"
-    for name, data in (("full", "signs"), ("laptop", "gtsrb"), ("smoke", "signs")):
+def test_no_run_writes_figures_into_the_repository(tmp_path):
+    for name, data in (("full", "gtsrb"), ("full", "signs"), ("laptop", "gtsrb"), ("smoke", "signs")):
         assert tmp_path in Scale.named(name, data=data, home_folder=tmp_path).figures.parents
+
+
+def test_a_folder_has_a_name_of_its_own(tmp_path):
+    for name, expected in (("cats", "cats"), ("gtsrb", "gtsrb-folder")):
+        (tmp_path / name).mkdir()
+        assert Scale.named("full", data=str(tmp_path / name), home_folder=tmp_path).data_name == expected
+    assert Scale.named("full", data="gtsrb", home_folder=tmp_path).data_name == "gtsrb"
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_a_home_that_is_a_file_is_refused(tmp_path, below):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="KD_HOME must be a folder"):
+        Scale.from_env({"KD_HOME": str(tmp_path / "file" / below)})
 
 
 def test_the_printed_line_names_scale_data_and_amounts():

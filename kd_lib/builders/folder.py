@@ -14,7 +14,7 @@ import numpy as np
 
 from kd_lib.builders import Table, pixels
 from kd_lib.builders.progress import Progress
-from kd_lib.scale import home
+from kd_lib.scale import data_name, home
 
 BATCH = 32
 SHOWN = 5  # files named in a report
@@ -29,7 +29,7 @@ class FolderSource:
 
     def __init__(self, folder):
         self.folder = Path(folder).expanduser().resolve()
-        self.name = self.folder.name
+        self.name = data_name(str(self.folder))
 
     def _files(self):
         found = [path for path in self.folder.rglob("*") if path.is_file()]

@@ -2,6 +2,7 @@
 
 from numbers import Real
 
+import numpy as np
 from keras import ops
 
 
@@ -34,11 +35,23 @@ def pair_of(student_logits, teacher_logits):
 
 
 def check_temperature(temperature):
-    """Raise ValueError if `temperature` is a plain number that is not positive and finite; return it otherwise."""
-    nonsense = temperature is None or isinstance(temperature, str)
-    if nonsense or (isinstance(temperature, Real) and not 0 < temperature < float("inf")):
+    """Raise ValueError if `temperature` is no single number that is positive and finite; return it otherwise.
+
+    It may be a plain number, or an array, tensor or variable without axes; what is symbolic has no value to check.
+    """
+    number = isinstance(temperature, Real) and not isinstance(temperature, bool)
+    if not (number or tuple(getattr(temperature, "shape", (None,))) == ()) or not 0 < _value(temperature) < float(
+        "inf"
+    ):
         raise ValueError(f"temperature must be a positive number (typical: 2 to 8). Received: {temperature!r}")
     return temperature
+
+
+def _value(temperature):
+    try:
+        return np.asarray(temperature, np.float64).item()
+    except Exception:  # a backend's own, of a tensor that has no value yet
+        return 1.0
 
 
 def features_of(name, values):

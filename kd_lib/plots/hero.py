@@ -149,6 +149,11 @@ def errors_vs_params(rows, *, published=PUBLISHED, title=None, axes=None):
         axis.set_minor_formatter(mpl.ticker.NullFormatter())
     axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: _count(value)))
     axes.legend(loc="lower left")
-    finish(axes, title or _hero_title(groups, person), "parameters, log scale", "test errors (%), log scale")
+    finish(
+        axes,
+        title or _hero_title(groups, person),
+        "parameters, log scale (networks of one size side by side)",
+        "test errors (%), log scale",
+    )
     _place_labels(axes, labels, taken, [100 * person] if person else [])
     return axes

@@ -172,13 +172,14 @@ def table(rows, comparisons=(), *, markdown=True):
     return "\n\n".join(blocks) or "No test results yet."
 
 
-def side_by_side(wanted, path, *, dataset, scale):
+def side_by_side(wanted, path, *, dataset, scale, weights=None):
     """Set this run's results beside the committed ones, on GTSRB at full scale: whole images, not refitted.
 
     Args:
         wanted: list of (model, method, teacher's name or None), a line for each.
         path: results file of this run.
         dataset, scale: names in its rows.
+        weights: what a pretrained backbone started from in this run: rows of others are left out.
 
     Returns:
         The text: accuracy, its 95 % interval, and mean errors ± standard deviation over seeds; "-" where there is none.
@@ -189,6 +190,7 @@ def side_by_side(wanted, path, *, dataset, scale):
             row
             for row in load(place)["rows"]
             if [row["dataset"], row["scale"]] == named and not row["crop"] and not row["refit"]
+            if place != path or row["weights"] in (None, weights)
         ]
         columns.append(
             {tuple(group[key] for key in ("model", "method", "teacher")): group for group in summarise(rows)}
