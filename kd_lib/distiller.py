@@ -181,9 +181,12 @@ class Distiller(Saved, keras.Model):
         return super().fit(x, y, *args, class_weight=class_weight, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
-        """Measure the student as `keras.Model.evaluate` does; labels are checked as in `fit`."""
+        """Measure the student as `keras.Model.evaluate` does; labels are checked as in `fit`. Numbers are floats."""
         check_given_labels(self, y, "evaluation")
-        return super().evaluate(x, y, *args, **kwargs)
+        found = super().evaluate(x, y, *args, **kwargs)  # of tensors, before Keras 3.14
+        return keras.tree.map_structure(
+            lambda value: float(value) if getattr(value, "shape", None) == () else value, found
+        )
 
     if keras.backend.backend() == "tensorflow":  # the other backends have a loop of their own around compute_loss
 

@@ -46,7 +46,7 @@ def what_is_called_accuracy_is_the_share_of_right_answers(accuracy):
     distiller.compile("sgd")
     patches = coloured_patches(40)
     answers = distiller.student.predict(patches.images, verbose=0).argmax(axis=1)
-    assert accuracy(distiller, patches) == pytest.approx(np.mean(answers == patches.labels))
+    assert float(accuracy(distiller, patches)) == pytest.approx(np.mean(answers == patches.labels))
 
 
 def the_test_images_choose_nothing(train):
