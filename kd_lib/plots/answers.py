@@ -87,7 +87,7 @@ def reliability(report, *, title=None, axes=None):
     area = 25 + 500 * bins["count"] / bins["count"].max()
     confidence, accuracy, many = 100 * bins["confidence"], 100 * bins["accuracy"], bins["count"] >= 20
     axes.plot(confidence[many], accuracy[many], color=PALETTE["teacher"], lw=1.2)
-    axes.scatter(confidence[many], accuracy[many], s=area[many], color=PALETTE["teacher"], alpha=0.75)
+    axes.scatter(confidence[many], accuracy[many], s=area[many], color=PALETTE["teacher"], alpha=0.75, clip_on=False)
     axes.scatter(confidence[~many], accuracy[~many], s=area[~many], facecolors="none", edgecolors=PALETTE["teacher"])
     axes.set(xlim=(-2, 104), ylim=(-2, 104))
     if title is None:
