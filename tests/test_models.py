@@ -261,7 +261,7 @@ def test_a_committee_is_a_teacher_that_can_be_saved(tmp_path):
         == artifacts.fingerprint(together)
         != artifacts.fingerprint(models.committee(members[::-1]))
     )
-    Distiller(members[0], together)  # logits, not probabilities
+    Distiller(models.student(5, 16, width=1 / 16), together)  # logits, not probabilities
 
 
 def test_a_committee_of_none_or_of_unequal_networks_is_refused():
