@@ -34,6 +34,7 @@ _AMOUNTS = {
         **{"drawn": 43, "teacher_drawn": 43, "teacher_cells": 1},
         **{"sweep_epochs": 1, "sweep_seeds": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,)},
         **{"sweep_share": 1.0},
+        **{"few_shares": (0.1,), "few_seeds": 1},
         **{"recipe_epochs": 1, "recipe_seeds": (0,), "recipe_views": (1, 2, "online")},
         **{"recipe_losses": ("dist", "kd + hint")},
         **{"prune_fractions": (0.3, 0.8), "prune_epochs": 1, "sweep_changes": 3},
@@ -47,6 +48,7 @@ _AMOUNTS = {
         **{"drawn": 0, "teacher_drawn": 0, "teacher_cells": 1},
         **{"sweep_epochs": 3, "sweep_seeds": 1, "sweep_alphas": (0.0, 0.1, 0.5), "sweep_temperatures": (1.0, 4.0)},
         **{"sweep_share": 1.0},
+        **{"few_shares": (0.3,), "few_seeds": 1},
         **{"recipe_epochs": 8, "recipe_seeds": (0, 1, 2)},
         **{"recipe_views": (1, 2, 4, 8, "online"), "recipe_losses": _LOSSES},
         **{"prune_fractions": (0.2, 0.4, 0.6, 0.8), "prune_epochs": 3},
@@ -61,6 +63,7 @@ _AMOUNTS = {
         **{"drawn": 20_000, "teacher_drawn": 20_000, "teacher_cells": 1},
         **{"sweep_epochs": 16, "sweep_seeds": 1, "sweep_share": 0.3},
         **{"sweep_alphas": (0.0, 0.1, 0.5, 0.9), "sweep_temperatures": (1.0, 4.0, 10.0)},
+        **{"few_shares": (0.03, 0.1, 0.3), "few_seeds": 3},
         **{"recipe_epochs": 12, "recipe_seeds": (0, 1, 2, 3, 4)},
         **{"recipe_views": (1, 2, 4, 8, "online"), "recipe_losses": _LOSSES},
         **{"prune_fractions": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), "prune_epochs": 4},
@@ -138,6 +141,7 @@ class Scale:
         teacher_limit: images in each split for the teacher at most; None for all.
         teacher_strength: of the views that the teacher is shown.
         sweep_alphas, sweep_temperatures: the grid that notebook 04 tries on validation images.
+        few_shares, few_seeds: of the physical signs, and how many seeds of each, where notebook 04 has few signs.
         recipe_epochs, recipe_seeds: epochs and seeds of the many trainings of notebook 06.
         recipe_views, recipe_losses: the numbers of views and the losses that are tried there.
         prune_fractions: shares of channels that notebook 07 takes away.
@@ -172,6 +176,8 @@ class Scale:
     sweep_share: float
     sweep_alphas: tuple
     sweep_temperatures: tuple
+    few_shares: tuple
+    few_seeds: int
     recipe_epochs: int
     recipe_seeds: tuple
     recipe_views: tuple
