@@ -73,7 +73,9 @@ def dkd(student_logits, teacher_logits, labels, temperature=4.0, alpha=1.0, beta
 
     def split(logits):
         """Return the margin of the true class, whose sigmoid is p_y, and log p̂ (0 at the true class)."""
-        logits = logits / temperature
+        # Less the largest of the others, so that they keep their digits where the true class is far above them.
+        top = ops.stop_gradient(ops.max(ops.where(truth > 0, _NEVER, logits), axis=-1, keepdims=True))
+        logits = (logits - top) / temperature
         others = ops.where(truth > 0, _NEVER, logits)
         mass = ops.logsumexp(others, axis=-1, keepdims=True)
         margin = ops.sum(truth * logits, axis=-1) - mass[:, 0]
