@@ -9,6 +9,7 @@ Left out: training (see `kd_lib.training`) and any format that could run code wh
 import json
 import shutil
 import warnings
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,8 @@ def publish(folder, datasets, keys=(), *, to):
 
     Args:
         folder: artifacts of the run, such as KD_HOME/artifacts.
-        datasets: list of dicts with "name" and "limit": artifacts of other data stay behind.
+        datasets: list of dicts with "name", "limit" and, where not all of their artifacts are meant, "artifacts": the
+            pattern of those names. Artifacts of other data stay behind.
         keys: keys that result rows name. An artifact that has the name and the data of one of these and another key
             was made with settings that were given up: it stays behind, and goes if it is there.
         to: folder that receives them.
@@ -62,7 +64,11 @@ def publish(folder, datasets, keys=(), *, to):
     for source, (name, key, dataset) in facts.items():
         if name in settled and key not in keys:
             continue
-        if {"name": dataset["name"], "limit": dataset["limit"]} not in datasets:
+        if not any(
+            (dataset["name"], dataset["limit"]) == (wanted["name"], wanted["limit"])
+            and fnmatchcase(source.name, wanted.get("artifacts", "*"))
+            for wanted in datasets
+        ):
             continue
         student = source.name.startswith("student-")
         for name in ("config.json", "history.json") + (("architecture.json", "weights.npz") if student else ()):

@@ -26,12 +26,13 @@ def student_name(width=WIDTH):
 
 
 def teacher_dataset(dataset, scale):
-    """Return the Dataset that the teacher learns from: `dataset`, or at laptop scale more of it, with the same physical
-    signs held out; on GTSRB all of it, since the teacher that ships with the package is taken."""
+    """Return the Dataset that the teacher learns from: `dataset`, or at laptop scale more training images beside the
+    same others; on GTSRB all of them, since the teacher that ships with the package is taken."""
     if scale.teacher_limit == scale.limit:
         return dataset
     same = {"image_size": dataset.image_size, "crop": dataset.crop, "seed": dataset.seed}
-    return load_dataset(scale.data, limit=scale.teacher_limit, **same)
+    more = load_dataset(scale.data, limit=scale.teacher_limit, **same)
+    return dataclasses.replace(more, validation=dataset.validation, test=dataset.test)
 
 
 def teacher_config(scale, refit=False):

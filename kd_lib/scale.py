@@ -39,20 +39,22 @@ _AMOUNTS = {
         **{"recipe_losses": ("dist", "kd + hint")},
         **{"prune_fractions": (0.3, 0.8), "prune_epochs": 1, "sweep_changes": 3},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 86, "mobilenet_epochs": (1, 1, 1)},
+        **{"mobilenet_seeds": 1},
         **{"quiz_scale": "smoke"},
     },
     "laptop": {
-        **{"limit": 2580, "seeds": (0, 1, 2), "epochs": 10, "batch_size": 32, "views": 4},
-        **{"teacher_epochs": 6, "teacher_width": 24, "teacher_batch_size": 32, "teacher_limit": 10_320},
+        **{"limit": 2580, "seeds": (0, 1, 2), "epochs": 5, "batch_size": 32, "views": 4},
+        **{"teacher_epochs": 4, "teacher_width": 24, "teacher_batch_size": 32, "teacher_limit": 10_320},
         **{"teacher_strength": 0.5},
         **{"drawn": 0, "teacher_drawn": 0, "teacher_cells": 1},
-        **{"sweep_epochs": 3, "sweep_seeds": 1, "sweep_alphas": (0.0, 0.1, 0.5), "sweep_temperatures": (1.0, 4.0)},
-        **{"sweep_share": 1.0},
+        **{"sweep_epochs": 2, "sweep_seeds": 1, "sweep_alphas": (0.0, 0.5), "sweep_temperatures": (1.0, 4.0)},
+        **{"sweep_share": 1.0, "sweep_changes": 10},
         **{"few_shares": (0.3,), "few_seeds": 1},
         **{"recipe_epochs": 8, "recipe_seeds": (0, 1, 2)},
         **{"recipe_views": (1, 2, 4, 8, "online"), "recipe_losses": _LOSSES},
         **{"prune_fractions": (0.2, 0.4, 0.6, 0.8), "prune_epochs": 3},
-        **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 860, "mobilenet_epochs": (4, 3, 3)},
+        **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 860, "mobilenet_epochs": (2, 2, 2)},
+        **{"mobilenet_seeds": 1},
         **{"quiz_scale": "laptop"},
     },
     "full": {
@@ -68,6 +70,7 @@ _AMOUNTS = {
         **{"recipe_views": (1, 2, 4, 8, "online"), "recipe_losses": _LOSSES},
         **{"prune_fractions": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), "prune_epochs": 4},
         **{"mobilenet": "imagenet", "mobilenet_size": 64, "mobilenet_limit": None, "mobilenet_epochs": (12, 2, 10)},
+        **{"mobilenet_seeds": 5},
         **{"quiz_scale": "laptop"},
     },
 }
@@ -151,6 +154,7 @@ class Scale:
         mobilenet_size: pixels, the side of MobileNetV2's input.
         mobilenet_limit: images in each split for MobileNetV2 at most; None for all.
         mobilenet_epochs: epochs of its pretraining on drawn signs, of its head alone, and of its top.
+        mobilenet_seeds: how many of the seeds have a student that it teaches.
         alpha, temperature: the distiller's settings.
     """
 
@@ -188,6 +192,7 @@ class Scale:
     mobilenet_size: int
     mobilenet_limit: int | None
     mobilenet_epochs: tuple
+    mobilenet_seeds: int
     sweep_changes: int | None = None
     alpha: float = 0.1
     temperature: float = 4.0

@@ -553,10 +553,14 @@ def test_publishing_copies_students_and_histories_of_the_committed_data(home, tm
     assert students == [longer.folder.name], "one of the same name, which no row names, was made with other settings"
     drawn = Artifact("student-0.25-plain", {"dataset": {"name": "signs", "limit": 2580}})
     drawn.save(network(), RECORD)
-    both = [committed["dataset"], drawn.facts["dataset"]]
+    exercise = Artifact("exercise", drawn.facts)
+    exercise.save(network(), RECORD)
+    both = [committed["dataset"], drawn.facts["dataset"] | {"artifacts": "student-*"}]
     artifacts.publish(home / "artifacts", both, [longer.key], to=tmp_path / "figures" / "run")
     assert (tmp_path / "figures" / "run" / drawn.folder.name).exists(), "the same name on other data is another thing"
+    assert not (tmp_path / "figures" / "run" / exercise.folder.name).exists()
     shutil.rmtree(drawn.folder)
+    shutil.rmtree(exercise.folder)
     shutil.rmtree(tmp_path / "figures")
     shutil.rmtree(longer.folder)
     artifacts.publish(home / "artifacts", [committed["dataset"]], to=tmp_path / "figures" / "run")
