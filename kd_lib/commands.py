@@ -286,10 +286,11 @@ def _publish(scale):
         for folder in artifacts.SHIPPED[1].glob(f"*-{row['config'].get('key')}"):
             with writing(folder / "README.md") as temporary:
                 temporary.write_text(results.card(row, **TEACHER_CARD), encoding="utf-8")
-    data = [
-        {"name": name, "limit": scale.limit},
-        {"name": "signs", "limit": scale.quiz.limit, "artifacts": "student-*-seed0-*"},
+    of_the_quiz = [
+        {"name": "signs", "limit": scale.quiz.limit, "artifacts": f"student-*-{how}-seed0-*"}
+        for how in ("plain", "kd-from-teacher")
     ]
+    data = [{"name": name, "limit": scale.limit}, *of_the_quiz]
     held = artifacts.publish(scale.artifacts, data, keys, to=artifacts.SHIPPED[0]) / 1e6
     hours = artifacts.trained_seconds(artifacts.SHIPPED) / 3600
     results.append_bench("every training of the committed run, summed", "h", value=hours, path=figures / "bench.json")
