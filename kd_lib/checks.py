@@ -158,8 +158,8 @@ def check_given_labels(distiller, y, part):
     """Raise ValueError where `y`, or its "label", is an array or tensor of class numbers, one of which is no class; or
     where its "teacher_logits" is an array that holds probabilities, or what is not finite.
 
-    Let pass: one-hot and other labels that are no class numbers, those of a single logit, the label loss's
-    `ignore_class`, and what is no array.
+    Refuse one-hot labels where the label loss expects class numbers. Let pass: other labels that are no class numbers,
+    those of a single logit, the label loss's `ignore_class`, and what is no array.
     """
     labels, answers = (y.get("label"), y.get("teacher_logits")) if isinstance(y, dict) else (y, None)
     if isinstance(answers, np.ndarray) and answers.size:
@@ -167,6 +167,12 @@ def check_given_labels(distiller, y, part):
     if not hasattr(labels, "shape") or not hasattr(labels, "dtype") or distiller.student.output_shape[-1] == 1:
         return
     labels = ops.convert_to_numpy(labels)
+    sparse = isinstance(getattr(distiller, "label_loss", None), keras.losses.SparseCategoricalCrossentropy)
+    if sparse and labels.shape[1:] == (distiller.student.output_shape[-1],):
+        raise ValueError(
+            f"The {part} labels look one-hot: shape {labels.shape}. Pass class numbers, labels.argmax(axis=1), or "
+            "compile(label_loss=keras.losses.CategoricalCrossentropy(from_logits=True))."
+        )
     if labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels)):
         labels = labels.astype(np.int64)
     if labels.dtype.kind in "iu" and labels.shape[1:] in ((), (1,)):

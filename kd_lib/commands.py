@@ -261,7 +261,8 @@ def _show(scale, data=None):
     found = results.load(scale.results)
     rows = [row for row in found["rows"] if row["scale"] == scale.name and row["dataset"] == data]
     if not rows:
-        print(f"No results yet at scale {scale.name} on {data}.")
+        print(f"No results yet at scale {scale.name} on {data} in {scale.results.parent}.")
+        print("Those that come with the project stand in README.md and figures/results.json.")
         return
     print(results.table(rows, found["comparisons"], markdown=False))
 

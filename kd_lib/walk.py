@@ -58,6 +58,9 @@ def walk(scale, *, only=(), solutions=False, write=False, build=REPOSITORY / "bu
 
     Returns:
         list of Step, one for each notebook.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM came while a notebook ran; its kernel is gone, and no other one starts.
     """
     import nbformat
     from nbclient import NotebookClient
@@ -77,6 +80,8 @@ def walk(scale, *, only=(), solutions=False, write=False, build=REPOSITORY / "bu
                     client.execute(stderr=said)
                 message = None
             except Exception as error:  # a cell, the kernel, or what starts it: the others still run
+                if hasattr(client, "_async_cleanup_kernel_future"):  # so nbclient, which takes the signal, notes it
+                    raise KeyboardInterrupt from error
                 message = _what_failed(error)
         steps.append(Step(path.stem, ticker.seconds, message))
         _settle(notebook)

@@ -1,7 +1,10 @@
 """Tests of kd_lib.walk and of what `run` does around it, with tiny notebooks in place of the course's."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -69,6 +72,29 @@ def test_what_is_stored_shows_no_photograph_no_warning_and_the_end_of_progress(t
     page = (two_notebooks / "build" / "02_works.html").read_text(encoding="utf-8")
     assert "a photograph" in page and "hm" in page, "the page is for the reader's own machine"
     assert "oneDNN" not in page
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+from kd_lib import walk
+from kd_lib.scale import Scale
+walk.NOTEBOOKS = Path(sys.argv[1])
+try:
+    walk.walk(Scale.named("smoke"), only=("01", "02"), build=Path(sys.argv[1]) / "build")
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends a process without telling it")
+def test_a_walk_that_is_told_to_stop_runs_no_further_notebook(tmp_path):
+    stop = v4.new_code_cell("import os, signal, time\nos.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(60)")
+    for name, cell in {"01_stops": stop, "02_works": v4.new_code_cell("1")}.items():
+        nbformat.write(v4.new_notebook(cells=[cell]), tmp_path / f"{name}.ipynb")
+    found = subprocess.run([sys.executable, "-c", STOPPED, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert found.stdout == "stopped\n", found.stdout + found.stderr
+    assert not list((tmp_path / "build").glob("*.html"))
 
 
 def test_run_ends_with_exit_code_1_when_a_notebook_fails_and_with_0_otherwise(monkeypatch, capsys, tmp_path):

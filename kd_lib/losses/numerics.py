@@ -43,7 +43,7 @@ def check_temperature(temperature):
     if not (number or tuple(getattr(temperature, "shape", (None,))) == ()) or not 0 < _value(temperature) < float(
         "inf"
     ):
-        raise ValueError(f"temperature must be a positive number (typical: 2 to 8). Received: {temperature!r}")
+        raise ValueError(f"temperature must be a positive number (typical: 2 to 10). Received: {temperature!r}")
     return temperature
 
 

@@ -45,7 +45,8 @@ def _hero_title(groups, person):
 def _side_by_side(groups):
     """Where each group stands on the axis of parameters: its number, moved a little where several networks share it."""
     sizes = [group["params"] for group in groups]
-    return [size * 1.2 ** (sizes[:place].count(size) - (sizes.count(size) - 1) / 2) for place, size in enumerate(sizes)]
+    steps = [sizes[:place].count(size) - (sizes.count(size) - 1) / 2 for place, size in enumerate(sizes)]
+    return [size * 1.15**step for size, step in zip(sizes, steps, strict=True)]
 
 
 def _place_labels(axes, labels, taken, lines):
@@ -107,7 +108,8 @@ def errors_vs_params(rows, *, published=PUBLISHED, title=None, axes=None):
     axes.set(xscale="log", yscale="log")
     person, labels, taken, kinds = None, [], [], set()
     groups.sort(key=lambda group: (group["params"], _kind(group) == "distilled", group["errors"]))
-    for group, place in zip(groups, _side_by_side(groups), strict=True):
+    placed = list(zip(groups, _side_by_side(groups), strict=True))
+    for group, place in placed:
         kind, errors = _kind(group), 100 * np.array(group["errors_by_seed"]) / size
         mean = errors.mean()
         dot = {"color": PALETTE[kind], "ms": 10, "mec": "white", "zorder": 3}
@@ -123,6 +125,12 @@ def errors_vs_params(rows, *, published=PUBLISHED, title=None, axes=None):
         if kind != "distilled":
             style = {"color": PALETTE["ink"], "fontsize": 9.5, "weight": "bold"}
             labels.append((group["model"], (place, mean), style))
+    for number in {group["params"] for group in groups}:
+        places = [place for group, place in placed if group["params"] == number]
+        if len(places) > 1:
+            axes.axvspan(min(places) / 1.1, max(places) * 1.1, color="#F0F0F0", lw=0, zorder=0)
+            axes.annotate(f"all {number:,}", (np.sqrt(min(places) * max(places)), 1), (0, -4), ha="center", va="top",
+                          xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=8.5)  # fmt: skip
     for mark in published:
         share = 100 - mark.accuracy
         if mark.params is None:

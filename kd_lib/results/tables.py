@@ -124,9 +124,11 @@ def _sentence(comparison):
         for group in (comparison["a"], comparison["b"])
     ]
     verdict = "excludes" if comparison["excludes_zero"] else "contains"
+    seeds = comparison.get("seeds_a"), comparison.get("seeds_b")
+    of_seeds = "" if seeds[0] == seeds[1] else f" (means over {seeds[0]} and {seeds[1]} seeds)"
     return (
         f"{names[0]} against {names[1]}: {comparison['difference']:+.2f} points of accuracy "
-        f"({comparison['low']:+.2f} to {comparison['high']:+.2f}), {comparison['errors']:+.1f} errors; "
+        f"({comparison['low']:+.2f} to {comparison['high']:+.2f}), {comparison['errors']:+.1f} errors{of_seeds}; "
         f"the interval {verdict} zero"
     )
 
