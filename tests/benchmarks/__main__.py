@@ -24,7 +24,7 @@ def main(arguments=None):
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("which", nargs="*", metavar="|".join(BENCHMARKS), help="default: all")
-    parser.add_argument("--images", type=int, default=4096, help="images drawn, augmented, and in an epoch")
+    parser.add_argument("--images", type=int, default=2048, help="images drawn, augmented, and in an epoch")
     parser.add_argument("--rounds", type=int, default=7, help="timed runs of each")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--image-size", type=int, default=32, help="pixels")
