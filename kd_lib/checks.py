@@ -155,10 +155,11 @@ def check_labels(model, dataset):
 
 
 def check_given_labels(distiller, y, part):
-    """Raise ValueError where `y`, or its "label", is an array or tensor of class numbers, one of which is no class; or
-    where its "teacher_logits" is an array that holds probabilities, or what is not finite.
+    """Raise ValueError where `y`, or its "label", is an array or tensor of class numbers, one of which is no class, or
+    one-hot, and the label loss expects class numbers; or where its "teacher_logits" is an array that holds
+    probabilities, or what is not finite.
 
-    Refuse one-hot labels where the label loss expects class numbers. Let pass: other labels that are no class numbers,
+    Let pass: other labels that are no class numbers,
     those of a single logit, the label loss's `ignore_class`, and what is no array.
     """
     labels, answers = (y.get("label"), y.get("teacher_logits")) if isinstance(y, dict) else (y, None)

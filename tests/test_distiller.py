@@ -915,10 +915,14 @@ def test_a_teacher_that_has_weights_of_the_student_is_refused():
             Distiller(student, teacher)
 
 
-def test_labels_that_are_no_class_numbers_and_those_to_ignore_are_let_through():
+def test_one_hot_labels_are_refused_by_a_loss_of_class_numbers():
     one_hot = np.eye(CLASSES, dtype=np.int32)[labels()]
     with pytest.raises(ValueError, match="look one-hot.*argmax"):
         compiled(Distiller, network(), options={"alpha": 1.0}).fit(images(), one_hot, verbose=0)
+
+
+def test_labels_that_are_no_class_numbers_and_those_to_ignore_are_let_through():
+    one_hot = np.eye(CLASSES, dtype=np.int32)[labels()]
     hot = compiled(Distiller, network(), network(seed=1), label_loss=keras.losses.CategoricalCrossentropy(True))
     hot.fit(images(), one_hot, validation_data=(images(), one_hot), verbose=0)
     some = np.where(np.arange(12) < 3, -1, labels())
