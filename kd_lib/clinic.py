@@ -1,7 +1,8 @@
 """Seven patients for notebook 10: small trainings, each with one mistake that was found in real code.
 
-A patient is a function that trains and returns what its owner saw. The mistake stands in a few lines inside; the
-notebook shows the symptom first and these lines afterwards. Left out: the diagnosis, which is the notebook's.
+A patient is a function that trains, on so many images of each sign (or points of each cloud), and returns what its
+owner saw. The mistake stands in a few lines inside; the notebook shows the symptom first and these lines afterwards.
+Left out: the diagnosis, which is the notebook's.
 """
 
 import functools
@@ -20,12 +21,17 @@ MIRRORED = ((0, 1), (2, 3))  # places of those pairs
 RATE = 3e-3
 
 
-def ward(count=90, first_track=0):
+def ward(count, first_track=0):
     """Return drawn signs of eight classes, uint8 [8 * count, 32, 32, 3], and int32 labels 0 to 7, in random order."""
     place = np.random.default_rng(first_track).permutation(len(CLASSES) * count)
     labels = np.repeat(np.arange(len(CLASSES)), count)[place]
     view = np.tile(np.arange(count), len(CLASSES))[place]  # three views of each sign: far, nearer, near
     return signs.render(np.array(CLASSES)[labels], first_track + view // 3, 9 * (view % 3) + 9), labels.astype("int32")
+
+
+def check_of(count):
+    """Return other signs to evaluate on, a third as many, as `ward` does."""
+    return ward(max(3, count // 3), first_track=50)
 
 
 def student(seed=0, width=0.25):
@@ -34,18 +40,19 @@ def student(seed=0, width=0.25):
 
 
 @functools.lru_cache
-def _trained(epochs, seed, width, count=None):
-    """A student that has learned the ward, or the first `count` images of it in as many steps, and its history: what
-    several patients begin with. Nobody trains it further.
+def _trained(epochs, count, seed, width, share=1):
+    """A student that has learned the ward, or one image in `share` in as many steps, and its history: what several
+    patients begin with. Nobody trains it further.
     """
-    network, (x, y) = _compile(student(seed, width)), ward()
-    rounds = epochs * (len(x) // (count or len(x)))
-    return network, _fit(network, x[:count], y[:count], rounds, ward(30, first_track=50))
+    network, (x, y) = _compile(student(seed, width)), ward(count)
+    first = len(x) // share
+    return network, _fit(network, x[:first], y[:first], share * epochs, check_of(count))
 
 
-def _compile(network, **options):
-    options = {"loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True), "metrics": ["accuracy"]} | options
-    network.compile(keras.optimizers.AdamW(RATE), **options)
+def _compile(network):
+    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")  # a name is resolved within the first step
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(keras.optimizers.AdamW(RATE), loss, metrics=[accuracy])
     return network
 
 
@@ -71,12 +78,12 @@ def _fit(network, x, y, epochs, check, shuffle=True, callbacks=None):
 # The patients
 
 
-def case_1(epochs, mistake=True):
+def case_1(epochs, count, mistake=True):
     """A student that learns from its teacher alone, on ten clouds of points."""
     generator = np.random.default_rng(0)
     centres = generator.normal(size=(10, 16)).astype("float32")
-    labels = generator.integers(0, 10, 2000)
-    points = centres[labels] + 0.3 * generator.normal(size=(2000, 16)).astype("float32")
+    labels = generator.integers(0, 10, 10 * count)
+    points = centres[labels] + 0.3 * generator.normal(size=(10 * count, 16)).astype("float32")
     teacher, pupil = (seeded(0, keras.Sequential, [layers.Input((16,)), layers.Dense(10)]) for _ in range(2))
     teacher.set_weights([4 * centres.T, 50 - 2 * (centres**2).sum(axis=1)])  # the nearest centre, nearly always right
     loss = {} if mistake else {"loss": keras.losses.KLDivergence()}
@@ -86,9 +93,9 @@ def case_1(epochs, mistake=True):
     return distiller.fit(points, labels, 32, epochs, verbose=0, validation_data=(points, labels)).history
 
 
-def case_2(epochs, mistake=True):
+def case_2(epochs, count, mistake=True):
     """A student whose owner writes down its accuracy after every epoch."""
-    (x, y), check = ward(), ward(30, first_track=50)
+    (x, y), check = ward(count), check_of(count)
     network, noted = _compile(student()), []
     for _ in range(epochs):
         _fit(network, x, y, 1, None)
@@ -97,9 +104,9 @@ def case_2(epochs, mistake=True):
     return {"noted": noted}
 
 
-def case_3(epochs, mistake=True):
+def case_3(epochs, count, mistake=True):
     """A student that does not get off the ground."""
-    (x, y), check = ward(), ward(30, first_track=50)
+    (x, y), check = ward(count), check_of(count)
     if mistake:
         order = np.argsort(y, kind="stable")  # as the files lie in their folders
         x, y = x[order], y[order]
@@ -128,16 +135,16 @@ class OwnLoop(keras.Model):
         return self.compute_metrics(images, truth, logits)
 
 
-def case_4(epochs, mistake=True):
+def case_4(epochs, count, mistake=True):
     """A student that learns slowly, and whose weights look as they should."""
-    (x, y), check = ward(), ward(30, first_track=50)
+    (x, y), check = ward(count), check_of(count)
     network = student()
     return _fit(_compile(OwnLoop(network, mistake)), x, y, epochs, check) | {"network": network}
 
 
-def case_5(epochs, mistake=True):
+def case_5(epochs, count, mistake=True):
     """A student that is good at most signs."""
-    (x, y), (held_out, truth) = ward(), ward(30, first_track=50)
+    (x, y), (held_out, truth) = ward(count), check_of(count)
     network = _compile(student())
     for epoch in range(epochs):
         turned = np.random.default_rng(epoch).random(len(x)) < (0.5 if mistake else 0.0)
@@ -146,11 +153,11 @@ def case_5(epochs, mistake=True):
     return {"recall": [float(np.mean(answers[truth == label] == label)) for label in range(len(CLASSES))]}
 
 
-def case_6(epochs, mistake=True):
+def case_6(epochs, count, mistake=True):
     """A student alone and the same student distilled: the teacher helps from the first epoch on."""
-    (x, y), check = ward(), ward(30, first_track=50)
-    teacher, _ = _trained(epochs, seed=1, width=0.5)
-    plain, alone = _trained(epochs, seed=0, width=0.25)
+    (x, y), check = ward(count), check_of(count)
+    teacher, _ = _trained(epochs, count, seed=1, width=0.5)
+    plain, alone = _trained(epochs, count, seed=0, width=0.25)
     pupil = student()
     if mistake:
         pupil.set_weights(plain.get_weights())  # the student that was trained just now
@@ -178,10 +185,10 @@ class Cooling(keras.callbacks.Callback):
         self.model.heat = self.model.temperature = self.values[epoch]
 
 
-def case_7(epochs, mistake=True):
+def case_7(epochs, count, mistake=True):
     """A temperature that falls from 4 to 1, beside one that stays at 4."""
-    x, y = ward()
-    teacher, _ = _trained(2, seed=1, width=0.5)
+    x, y = ward(count)
+    teacher, _ = _trained(2, count, seed=1, width=0.5)
     found = {}
     for name, callbacks in {"stays": [], "falls": [Cooling(epochs)]}.items():
         distiller = (FixedTemperature if mistake else Distiller)(student(), teacher)
@@ -190,32 +197,34 @@ def case_7(epochs, mistake=True):
     return found
 
 
-def when_not(epochs):
+def when_not(epochs, count):
     """Students alone and distilled in four situations, as many steps in each.
 
     Args:
         epochs: passes over the whole ward.
+        count: images of each sign in it.
 
     Returns:
         dict: situation -> (accuracy of the teacher, of the plain student, of the distilled one) on other signs, 0..1.
     """
-    (x, y), check = ward(), ward(30, first_track=50)
-    (wide, _), (twin, _) = (_trained(epochs, seed=1, width=width) for width in (0.5, 0.25))
+    (x, y), (held_out, truth) = ward(count), check_of(count)
+    (wide, _), (twin, _) = (_trained(epochs, count, seed=1, width=width) for width in (0.5, 0.25))
 
     def accuracy(network):
-        return float(np.mean(_answers(network, check[0]) == check[1]))
+        return float(np.mean(_answers(network, held_out) == truth))
 
     found = {}
-    for name, teacher, width, count in (
-        ("few images", wide, 0.25, len(x) // 10),
-        ("many images", wide, 0.25, None),
-        ("teacher of the same size", twin, 0.25, None),
-        ("student too weak", wide, 1 / 64, None),
+    for name, teacher, width, share in (
+        ("few images", wide, 0.25, 10),
+        ("many images", wide, 0.25, 1),
+        ("teacher of the same size", twin, 0.25, 1),
+        ("student too weak", wide, 1 / 64, 1),
     ):
-        plain, _ = _trained(epochs, seed=0, width=width, count=count)
+        plain, _ = _trained(epochs, count, seed=0, width=width, share=share)
         distiller = Distiller(student(width=width), teacher)
         distiller.compile(keras.optimizers.AdamW(RATE))
-        _fit(distiller, x[:count], y[:count], epochs * (len(x) // (count or len(x))), None)
+        first = len(x) // share
+        _fit(distiller, x[:first], y[:first], share * epochs, None)
         found[name] = accuracy(teacher), accuracy(plain), accuracy(distiller.student)
     return found
 

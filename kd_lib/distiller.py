@@ -5,6 +5,8 @@ around it. The teacher is never trained, never saved and never run by `evaluate`
 augmented and cached (see `kd_lib.training`), the losses (`kd_lib.losses`), and running teachers (`kd_lib.faculty`).
 """
 
+import contextlib
+
 import keras
 from keras import ops
 
@@ -154,7 +156,15 @@ class Distiller(Saved, keras.Model):
         metrics = list(metrics) if isinstance(metrics, tuple) else metrics
         arguments = {"optimizer": optimizer, "metrics": metrics, "label_loss": label_loss}
         self._compile_arguments = lambda: arguments  # a closure again: Keras would track what is in a dict
+        if label_loss is None and isinstance(metrics, list):  # labels are numbers, so this need not wait for them
+            metrics = [self._accuracy() if metric == "accuracy" else metric for metric in metrics]
         super().compile(optimizer=optimizer, metrics=metrics, **kwargs)
+
+    def _accuracy(self):
+        """What Keras makes of "accuracy" for such labels, but within the first step, which is then traced twice."""
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        with self.distribute_strategy.scope() if on_tensorflow else contextlib.nullcontext():
+            return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
 
     def fit(self, x=None, y=None, *args, class_weight=None, **kwargs):
         """Train as `keras.Model.fit` does; `class_weight` is refused where `y` is a dict.

@@ -28,19 +28,19 @@ _LOSSES = ("dkd", "dist", "standardized_kd", "kd + attention", "kd + hint", "kd 
 # One row a scale.
 _AMOUNTS = {
     "smoke": {
-        **{"limit": 430, "seeds": (0,), "epochs": 2, "batch_size": 43, "views": 2},
-        **{"teacher_epochs": 1, "teacher_width": 4, "teacher_batch_size": 43, "teacher_limit": 430},
+        **{"limit": 215, "seeds": (0,), "epochs": 2, "batch_size": 43, "views": 2},
+        **{"teacher_epochs": 1, "teacher_width": 4, "teacher_batch_size": 43, "teacher_limit": 215},
         **{"teacher_strength": 0.5},
         **{"drawn": 43, "teacher_drawn": 43, "teacher_cells": 1},
         **{"sweep_epochs": 1, "sweep_seeds": 1, "sweep_alphas": (0.1, 1.0), "sweep_temperatures": (4.0,)},
         **{"sweep_share": 1.0},
         **{"few_shares": (0.1,), "few_seeds": 1},
         **{"recipe_epochs": 1, "recipe_seeds": (0,), "recipe_views": (1, 2, "online")},
-        **{"recipe_losses": ("dist", "kd + hint")},
-        **{"prune_fractions": (0.3, 0.8), "prune_epochs": 1, "sweep_changes": 3},
+        **{"recipe_losses": ("kd + hint",)},
+        **{"prune_fractions": (0.5,), "prune_epochs": 1, "sweep_changes": 2},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 86, "mobilenet_epochs": (1, 1, 1)},
         **{"mobilenet_seeds": 1},
-        **{"quiz_scale": "smoke"},
+        **{"quiz_scale": "smoke", "ward": 9},
     },
     "laptop": {
         **{"limit": 2150, "seeds": (0, 1, 2), "epochs": 5, "batch_size": 32, "views": 4},
@@ -55,7 +55,7 @@ _AMOUNTS = {
         **{"prune_fractions": (0.2, 0.4, 0.6, 0.8), "prune_epochs": 3},
         **{"mobilenet": "signs", "mobilenet_size": 32, "mobilenet_limit": 860, "mobilenet_epochs": (2, 2, 2)},
         **{"mobilenet_seeds": 1},
-        **{"quiz_scale": "laptop"},
+        **{"quiz_scale": "laptop", "ward": 90},
     },
     "full": {
         **{"limit": None, "seeds": (0, 1, 2, 3, 4), "epochs": 16, "batch_size": 128, "views": 4},
@@ -71,7 +71,7 @@ _AMOUNTS = {
         **{"prune_fractions": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), "prune_epochs": 4},
         **{"mobilenet": "imagenet", "mobilenet_size": 64, "mobilenet_limit": None, "mobilenet_epochs": (12, 2, 10)},
         **{"mobilenet_seeds": 5},
-        **{"quiz_scale": "laptop"},
+        **{"quiz_scale": "laptop", "ward": 90},
     },
 }
 # The teacher of this data set ships with the package: laptop scale borrows its amounts from full, so that it is found.
@@ -150,6 +150,7 @@ class Scale:
         prune_fractions: shares of channels that notebook 07 takes away.
         prune_epochs: passes in which a pruned student recovers.
         quiz_scale: name of the scale whose drawn-sign networks compete with the reader.
+        ward: images of each sign on which the trainings of notebook 10 go wrong.
         views: K, the number of fixed views of each image that the student is shown.
         mobilenet_size: pixels, the side of MobileNetV2's input.
         mobilenet_limit: images in each split for MobileNetV2 at most; None for all.
@@ -189,6 +190,7 @@ class Scale:
     prune_fractions: tuple
     prune_epochs: int
     quiz_scale: str
+    ward: int
     mobilenet_size: int
     mobilenet_limit: int | None
     mobilenet_epochs: tuple

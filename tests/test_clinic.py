@@ -7,18 +7,8 @@ import pytest
 from kd_lib import clinic, losses
 
 
-@pytest.fixture
-def small_ward(monkeypatch):
-    """A tenth of the signs: enough to see a mistake, not to learn."""
-    whole = clinic.ward
-    monkeypatch.setattr(clinic, "ward", lambda count=90, first_track=0: whole(9, first_track))
-    clinic._trained.cache_clear()
-    yield
-    clinic._trained.cache_clear()
-
-
 def test_the_ward_holds_as_many_signs_of_each_class_and_other_ones_for_the_check():
-    (images, labels), (others, _) = clinic.ward(9), clinic.ward(3, first_track=50)
+    (images, labels), (others, _) = clinic.ward(9), clinic.check_of(9)
     assert images.shape == (72, 32, 32, 3) and images.dtype == np.uint8 and labels.dtype == np.int32
     assert np.bincount(labels).tolist() == [9] * 8
     assert not (images[:, None] == others).all(axis=(2, 3, 4)).any()
@@ -26,13 +16,13 @@ def test_the_ward_holds_as_many_signs_of_each_class_and_other_ones_for_the_check
 
 @pytest.mark.parametrize("mistake", [True, False])
 def test_the_first_patient_learns_from_its_teacher_only_without_the_mistake(mistake):
-    history = clinic.case_1(4, mistake)
+    history = clinic.case_1(4, 200, mistake)
     assert (history["val_accuracy"][-1] > 0.8) is not mistake, history
 
 
-def test_the_fourth_patient_never_updates_its_batch_norm_statistics(small_ward):
+def test_the_fourth_patient_never_updates_its_batch_norm_statistics():
     def moved(mistake):
-        network = clinic.case_4(1, mistake)["network"]
+        network = clinic.case_4(1, 9, mistake)["network"]
         norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
         return [bool(np.any(np.asarray(layer.moving_mean) != 0)) for layer in norms]
 

@@ -551,6 +551,19 @@ def test_the_default_compile_options_work_with_a_callback_that_cools():
     assert np.isfinite(history["loss"]).all() and float(distiller.temperature) == 2.0
 
 
+def test_the_first_fit_traces_its_step_once():
+    traces = []
+
+    class Counted(Distiller):
+        def compute_loss(self, *arguments, training=True, **options):
+            traces.append(training)
+            return super().compute_loss(*arguments, training=training, **options)
+
+    distiller = compiled(Counted, network(), network(seed=1), run_eagerly=False)
+    distiller.fit(images(), labels(), batch_size=6, verbose=0)
+    assert traces == [True]
+
+
 def test_a_loss_of_ones_own_is_used():
     def squared(student_logits, teacher_logits, temperature):
         return ops.mean(ops.square(student_logits - teacher_logits), axis=1) / temperature
