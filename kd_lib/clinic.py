@@ -13,7 +13,7 @@ from keras import layers, ops
 
 from kd_lib import losses, models, signs
 from kd_lib.distiller import Distiller
-from kd_lib.feeding import steady
+from kd_lib.steady import steady
 from kd_lib.training import seeded
 
 CLASSES = (33, 34, 38, 39, 12, 13, 14, 17)  # two pairs of mirror images, and four signs that a mirror does not change

@@ -10,6 +10,7 @@ import contextlib
 import keras
 from keras import ops
 
+from kd_lib import steady
 from kd_lib.checks import as_alpha, as_number, as_temperature, check_given_labels, check_label_loss
 from kd_lib.faculty import Faculty, logits_of
 from kd_lib.reduction import Average, as_targets, has_dict_target, unscaled, weight_of
@@ -188,12 +189,18 @@ class Distiller(Saved, keras.Model):
         if on_tensorflow and not getattr(self.optimizer, "built", True):
             with self.distribute_strategy.scope():  # made within the first step, it would be traced twice
                 self.optimizer.build(self.trainable_variables)
-        return super().fit(x, y, *args, class_weight=class_weight, **kwargs)
+        return super().fit(**self._fed(super().fit, x, y, *args, class_weight=class_weight, **kwargs))
+
+    def _fed(self, function, *args, **kwargs):
+        """The arguments of `fit` or `evaluate`, arrays as streams that do not wait at the end of an epoch."""
+        if keras.backend.backend() != "tensorflow" or self.distribute_strategy.num_replicas_in_sync > 1:
+            return steady.by_name(function, *args, **kwargs)
+        return steady.arguments(function, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Measure the student as `keras.Model.evaluate` does; labels are checked as in `fit`. Numbers are floats."""
         check_given_labels(self, y, "evaluation")
-        found = super().evaluate(x, y, *args, **kwargs)  # of tensors, before Keras 3.14
+        found = super().evaluate(**self._fed(super().evaluate, x, y, *args, **kwargs))  # of tensors, before Keras 3.14
         return keras.tree.map_structure(
             lambda value: float(value) if getattr(value, "shape", None) == () else value, found
         )

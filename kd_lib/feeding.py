@@ -14,6 +14,7 @@ from keras import ops
 
 from kd_lib import signs
 from kd_lib.datasets import Split
+from kd_lib.steady import steady
 from kd_lib.views import NUMBERS, augment, view_table
 
 DRAWN_SEED = 2  # another set of physical signs than the data set of drawn signs has
@@ -239,16 +240,6 @@ def in_order(split, batch_size):
 
     plain = tf.autograph.experimental.do_not_convert(load)
     return steady(tf.data.Dataset.range(0, len(split), batch_size).map(plain).prefetch(1)), None
-
-
-def steady(dataset):
-    """Return a tf.data.Dataset with tf.data's tuning switched off: nothing here is left to it, and its thread sleeps
-    for up to a minute at a time, which the end of an iterator often waits for (seen on TensorFlow 2.21)."""
-    import tensorflow as tf
-
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
 
 
 def _mixed(images, shares):

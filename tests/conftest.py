@@ -60,14 +60,14 @@ def student(patches):
 
 @pytest.fixture(scope="session", autouse=True)
 def _steady():
-    """Switch tf.data's tuning off where Keras feeds arrays: each epoch's end would wait for it (kd_lib.feeding)."""
+    """Switch tf.data's tuning off where Keras feeds arrays: each epoch's end would wait for it (kd_lib.steady)."""
     import keras
 
     if keras.backend.backend() != "tensorflow":
         return
     from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
-    from kd_lib.feeding import steady
+    from kd_lib.steady import steady
 
     tuned = ArrayDataAdapter.get_tf_dataset
     ArrayDataAdapter.get_tf_dataset = lambda self: steady(tuned(self))
