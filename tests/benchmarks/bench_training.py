@@ -1,6 +1,6 @@
 """One epoch of a student: alone, distilled by kd_lib, by a loop written out bare, and by keras.distillation.
 
-All see the same arrays and batches, start from the same weights and are compiled alike; keras.distillation is given
+All see the same batches, start from the same weights and are compiled alike; keras.distillation is given
 `loss=keras.losses.KLDivergence()`, with which it computes the same thing.
 """
 
@@ -10,7 +10,7 @@ import time
 import keras
 import numpy as np
 
-from kd_lib import Distiller, feeding, losses, models, signs
+from kd_lib import Distiller, feeding, losses, models, signs, steady
 from kd_lib.datasets import Split
 from kd_lib.recipe import Config
 
@@ -28,14 +28,15 @@ def measure(options):
     answers = teacher.predict(x, batch_size=options.batch_size, verbose=0)
     cached_y = {"label": y, "teacher_logits": answers}
     plain, cached, online, peer = _plain(options), _distiller(options), _distiller(options, teacher), _peer(options)
-    fit = {"batch_size": options.batch_size, "verbose": 0}
+    batches = {"batch_size": options.batch_size, "shuffle": True}
+    labelled, answered = steady.of_arrays(x, y, **batches), steady.of_arrays(x, cached_y, **batches)
     seconds = interleaved(
         {
-            "plain student": lambda: plain.fit(x, y, **fit),
-            "cached answers": lambda: cached.fit(x, cached_y, **fit),
-            "online": lambda: online.fit(x, y, **fit),
+            "plain student": lambda: plain.fit(labelled, verbose=0),
+            "cached answers": lambda: cached.fit(answered, verbose=0),
+            "online": lambda: online.fit(labelled, verbose=0),
             "bare loop": _bare_epoch(options, teacher, x, y),
-            "keras.distillation": lambda: peer.fit(x, y, **fit),
+            "keras.distillation": lambda: peer.fit(labelled, verbose=0),
             "teacher forward": _forward_epoch(options, teacher, x),
             "student forward": _forward_epoch(options, plain, x),
         },
