@@ -171,7 +171,8 @@ class Distiller(Saved, keras.Model):
         """Train as `keras.Model.fit` does; `class_weight` is refused where `y` is a dict.
 
         Labels given as arrays, also in `validation_data`, are checked before the first step; those in a stream (tf.data
-        or keras.utils.PyDataset) are not looked through.
+        or keras.utils.PyDataset) are not looked through. On TensorFlow NumPy arrays are fed by `kd_lib.steady`: the
+        batches that Keras would make, in another random order.
         """
         self._plain = float(ops.convert_to_numpy(self._alpha)) == 1  # the variable may have been assigned directly
         if class_weight is not None and has_dict_target(x, y):
