@@ -32,11 +32,11 @@ def measure(options):
     labelled, answered = steady.of_arrays(x, y, **batches), steady.of_arrays(x, cached_y, **batches)
     seconds = interleaved(
         {
-            "plain student": lambda: plain.fit(labelled, verbose=0),
-            "cached answers": lambda: cached.fit(answered, verbose=0),
-            "online": lambda: online.fit(labelled, verbose=0),
+            "plain student": lambda: plain.fit(labelled, verbose=0, shuffle=False),
+            "cached answers": lambda: cached.fit(answered, verbose=0, shuffle=False),
+            "online": lambda: online.fit(labelled, verbose=0, shuffle=False),
             "bare loop": _bare_epoch(options, teacher, x, y),
-            "keras.distillation": lambda: peer.fit(labelled, verbose=0),
+            "keras.distillation": lambda: peer.fit(labelled, verbose=0, shuffle=False),
             "teacher forward": _forward_epoch(options, teacher, x),
             "student forward": _forward_epoch(options, plain, x),
         },
