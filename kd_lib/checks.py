@@ -159,8 +159,8 @@ def check_given_labels(distiller, y, part):
     one-hot, and the label loss expects class numbers; or where its "teacher_logits" is an array that holds
     probabilities, or what is not finite.
 
-    Let pass: other labels that are no class numbers,
-    those of a single logit, the label loss's `ignore_class`, and what is no array.
+    Let pass: other labels that are no class numbers, those of a single logit, the label loss's `ignore_class`, and what
+    is no array.
     """
     labels, answers = (y.get("label"), y.get("teacher_logits")) if isinstance(y, dict) else (y, None)
     if isinstance(answers, np.ndarray) and answers.size:

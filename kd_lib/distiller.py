@@ -190,18 +190,13 @@ class Distiller(Saved, keras.Model):
         if on_tensorflow and not getattr(self.optimizer, "built", True):
             with self.distribute_strategy.scope():  # made within the first step, it would be traced twice
                 self.optimizer.build(self.trainable_variables)
-        return super().fit(**self._fed(super().fit, x, y, *args, class_weight=class_weight, **kwargs))
-
-    def _fed(self, function, *args, **kwargs):
-        """The arguments of `fit` or `evaluate`, arrays as streams that do not wait at the end of an epoch."""
-        if keras.backend.backend() != "tensorflow" or self.distribute_strategy.num_replicas_in_sync > 1:
-            return steady.by_name(function, *args, **kwargs)
-        return steady.arguments(function, *args, **kwargs)
+        return super().fit(**steady.arguments(super().fit, x, y, *args, class_weight=class_weight, **kwargs))
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Measure the student as `keras.Model.evaluate` does; labels are checked as in `fit`. Numbers are floats."""
         check_given_labels(self, y, "evaluation")
-        found = super().evaluate(**self._fed(super().evaluate, x, y, *args, **kwargs))  # of tensors, before Keras 3.14
+        given = steady.arguments(super().evaluate, x, y, *args, **kwargs)
+        found = super().evaluate(**given)  # of tensors, before Keras 3.14
         return keras.tree.map_structure(
             lambda value: float(value) if getattr(value, "shape", None) == () else value, found
         )

@@ -16,10 +16,11 @@ def arguments(function, *args, **kwargs):
 
     Args:
         function: the bound method of keras.Model.
-        *args, **kwargs: what it is called with. Arrays that Keras is asked to weigh by class, split or count by steps
-            stay as they are.
+        *args, **kwargs: what it is called with. Arrays that Keras is asked to weigh by class or by a dict, split or
+            count by steps stay as they are; so do all on another backend than TensorFlow, or for several replicas.
     """
-    given = by_name(function, *args, **kwargs)
+    given = inspect.signature(function).bind(*args, **kwargs).arguments
+    given = {name: value for name, value in given.items() if name != "kwargs"} | given.get("kwargs", {})
     left = (
         "_use_cached_eval_dataset",
         "class_weight",
@@ -28,9 +29,12 @@ def arguments(function, *args, **kwargs):
         "validation_steps",
         "steps",
     )
-    if any(given.get(name) for name in left) or not isinstance(given.get("shuffle", True), bool):
+    model, size = function.__self__, given.get("batch_size")
+    replicas = model.distribute_strategy.num_replicas_in_sync if keras.backend.backend() == "tensorflow" else 0
+    odd = not isinstance(given.get("shuffle", True), bool) or isinstance(given.get("sample_weight"), dict)
+    if replicas != 1 or odd or any(given.get(name) for name in left):
         return given
-    size = given.get("batch_size") or 32
+    size = 32 if size is None else size
     training = function.__name__ == "fit"
     shuffle = training and given.get("shuffle", True)
     stream = of_arrays(given.get("x"), given.get("y"), given.get("sample_weight"), batch_size=size, shuffle=shuffle)
@@ -39,15 +43,10 @@ def arguments(function, *args, **kwargs):
         given |= {"shuffle": False} if training else {}  # the stream's order is new in each epoch
     held_out = given.get("validation_data")
     if isinstance(held_out, tuple | list) and len(held_out) in (2, 3):
-        check = of_arrays(*held_out, batch_size=given.get("validation_batch_size") or size)
+        check_size = given.get("validation_batch_size")
+        check = of_arrays(*held_out, batch_size=size if check_size is None else check_size)
         given |= {} if check is None else {"validation_data": check, "validation_batch_size": None}
     return given
-
-
-def by_name(function, *args, **kwargs):
-    """Return the arguments of a call as a dict by name."""
-    given = inspect.signature(function).bind(*args, **kwargs).arguments
-    return {name: value for name, value in given.items() if name != "kwargs"} | given.get("kwargs", {})
 
 
 def steady(dataset):

@@ -68,12 +68,18 @@ def test_floats_have_the_precision_of_keras_and_whole_numbers_stay():
         {"x": rows(), "y": rows(), "validation_split": 0.5},
         {"x": rows(), "y": rows(), "steps_per_epoch": 2},
         {"x": rows(), "y": rows(), "shuffle": "batch"},
+        {"x": rows(), "y": {"label": rows()}, "sample_weight": {"labels": rows()}},
     ],
     ids=lambda arguments: list(arguments)[-1],
 )
 def test_what_it_does_not_know_is_left_to_keras(arguments):
     given = steady.arguments(distiller().fit, **arguments)
     assert given["x"] is arguments["x"] and given["y"] is arguments["y"]
+
+
+def test_a_batch_size_that_keras_refuses_is_refused():
+    with pytest.raises(Exception, match="Batch size must be greater than zero"):
+        distiller().fit(rows(), rows().astype(int) % 2, batch_size=0, verbose=0)
 
 
 def test_arrays_by_place_and_by_name_are_fed_and_measured_as_keras_does():
